@@ -1,0 +1,36 @@
+"""Frozen values that every room may speak of. Nothing here does input or output."""
+
+from vse.model.bulk import BulkResult
+from vse.model.checksum import Adler32, Checksum
+from vse.model.clock import Clock
+from vse.model.entry import (
+    Contents,
+    Entry,
+    EntryKind,
+    Located,
+    NewFile,
+    Replica,
+    ReplicaState,
+    Space,
+)
+from vse.model.identity import Identity
+from vse.model.lfn import Lfn
+from vse.model.query import DatasetQuery
+
+__all__ = [
+    "Adler32",
+    "BulkResult",
+    "Checksum",
+    "Clock",
+    "Contents",
+    "DatasetQuery",
+    "Entry",
+    "EntryKind",
+    "Identity",
+    "Lfn",
+    "Located",
+    "NewFile",
+    "Replica",
+    "ReplicaState",
+    "Space",
+]
