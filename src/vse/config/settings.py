@@ -35,7 +35,7 @@ SitePath = Annotated[Path, AfterValidator(_in_site)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True)
 
 
 class _DiracSection(_Section):
@@ -186,10 +186,13 @@ class Settings(_Section):
     @model_validator(mode="before")
     @classmethod
     def _name_the_named(cls, data: Any) -> Any:
-        """Tell each element and upstream its own name."""
+        """Tell each element and upstream its own name; make left-out sections, so that their paths
+        are anchored at the site like written ones."""
         if not isinstance(data, dict):
             return data
-        named = dict(data)
+        named = {section: {} for section in ("linktree", "doors", "stager", "analysis")} | data
+        if isinstance(named["doors"], dict):
+            named["doors"] = {"http": {}} | named["doors"]
         for table, key in (("StorageElements", "Name"), ("upstreams", "name")):
             if isinstance(named.get(table), dict):
                 named[table] = {

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +15,12 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from vse.db import schema
-from vse.errors import DatabaseBusy, StorageFault, StorageFull, VseError
+from vse.db.prepared import driver_of
+from vse.errors import BadSettings, DatabaseBusy, StorageFault, StorageFull, VseError
 
 _BUSY_TIMEOUT_S = 60
+_CATALOGUE_LOCK = 86732
+_NO_FILE = (None, "", ":memory:")
 
 
 class Database:
@@ -28,49 +34,135 @@ class Database:
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
         self.dialect = engine.dialect.name
+        self._threads = threading.local()
+        self._readers: weakref.WeakSet[_Reader] = weakref.WeakSet()
 
     @classmethod
     def open(cls, url: str) -> Self:
         """Open the database at a SQLAlchemy ``url`` and bring its schema up to date.
 
         ``sqlite:///path`` makes the file and its directory where they are missing. Raises
-        `StorageFault` where it cannot be opened and `DatabaseBusy` where it stays locked.
+        `StorageFault` where it cannot be opened, `DatabaseBusy` where it stays locked, and
+        `BadSettings` for a database in memory, which threads could not share.
         """
-        parsed = sa.make_url(url)
-        with _mapped(f"open the database {parsed.render_as_string(hide_password=True)}"):
-            if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
+        wanted, parsed = _parsed(url)
+        sqlite = parsed.get_backend_name() == "sqlite"
+        if sqlite and parsed.database in _NO_FILE:
+            raise BadSettings(wanted, "it has no file", "write it as 'sqlite:///path/of/vse.db'")
+        try:
+            if sqlite:
                 Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
             engine = sa.create_engine(parsed)
-            if engine.dialect.name == "sqlite":
-                _prepare_sqlite(engine)
-            schema.ensure_current(engine)
-        return cls(engine)
+        except (OSError, ImportError, sa.exc.ArgumentError) as error:
+            raise StorageFault(wanted, getattr(error, "strerror", None) or str(error)) from error
+        if sqlite:
+            _prepare_sqlite(engine)
+        database = cls(engine)
+        try:
+            with database.mapped(wanted):
+                schema.ensure_current(engine)
+        except VseError:
+            engine.dispose()
+            raise
+        return database
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A connection that sees one snapshot of the database."""
-        with _mapped("read the database"), self.engine.connect() as connection, connection.begin():
+        with self.mapped("read the database"), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """A transaction: committed at the end of the block, rolled back if it raises."""
-        with _mapped("write to the database"), self.engine.connect() as plain:
+        with self.mapped("write to the database"), self.engine.connect() as plain:
             connection = plain.execution_options(vse_write=True)
             with connection.begin():
                 yield connection
 
+    @contextmanager
+    def write_names(self) -> Iterator[Any]:
+        """As `write`, for the catalogue: one writer at a time; yields the driver's own connection.
+
+        That no name is both a file and a directory is a rule over two tables, which no constraint
+        can hold; writers that take turns can. On SQLite every transaction does anyway.
+        """
+        with self.write() as connection:
+            if self.dialect == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CATALOGUE_LOCK)))
+            yield driver_of(connection)
+
+    def reader(self) -> Any:
+        """Return this thread's own driver connection; each statement on it sees the last commit.
+
+        For `vse.db.prepared` statements that only read, and are read to their end at once: nothing
+        is held between calls. Run them inside `mapped`.
+        """
+        try:
+            return self._threads.reader.driver
+        except AttributeError:
+            reader = self._threads.reader = _Reader(self.engine)
+            self._readers.add(reader)
+            return reader.driver
+
+    @contextmanager
+    def mapped(self, wanted: str) -> Iterator[None]:
+        """Turn the driver's exceptions into errors of the tree."""
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            raise _translated(wanted, error.orig or error) from error
+        except self.engine.dialect.loaded_dbapi.Error as error:
+            raise _translated(wanted, error) from error
+
     def close(self) -> None:
+        """Close every connection. The database may be used again; it then connects anew."""
+        for reader in list(self._readers):
+            reader.close()
+        self._threads = threading.local()
         self.engine.dispose()
+
+
+class _Reader:
+    """One thread's connection outside the pool; closed with the thread."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        fairy = engine.raw_connection()
+        self.driver: Any = fairy.driver_connection
+        fairy.detach()
+        self._fairy = fairy
+        if engine.dialect.name == "postgresql":
+            self.driver.autocommit = True
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):
+            self._fairy.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _parsed(url: str) -> tuple[str, sa.URL]:
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise BadSettings(
+            f"open the database {url!r}",
+            "it is not a database URL",
+            "write it as 'sqlite:///path/of/vse.db' or 'postgresql+psycopg://user@host/name'",
+        ) from error
+    return f"open the database {parsed.render_as_string(hide_password=True)}", parsed
 
 
 def _prepare_sqlite(engine: sa.Engine) -> None:
     @event.listens_for(engine, "connect")
     def _pragmas(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # transactions begin where `_begin` says
+        connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_S * 1000}").close()
+        # Only a change of mode needs the file for itself, and fails at once where it is in use.
+        if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            connection.execute("PRAGMA journal_mode=WAL").close()
         for pragma in (
-            f"busy_timeout={_BUSY_TIMEOUT_S * 1000}",
-            "journal_mode=WAL",
             "synchronous=NORMAL",
             "foreign_keys=ON",
             "cache_size=-65536",
@@ -86,23 +178,22 @@ def _prepare_sqlite(engine: sa.Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-@contextmanager
-def _mapped(wanted: str) -> Iterator[None]:
-    """Turn the driver's exceptions into errors of the tree."""
-    try:
-        yield
-    except (sa.exc.OperationalError, sa.exc.DatabaseError) as error:
-        raise _translated(wanted, error.orig or error) from error
-    except sqlite3.OperationalError as error:
-        raise _translated(wanted, error) from error
-    except OSError as error:
-        raise StorageFault(wanted, error.strerror or str(error)) from error
+_SQLITE_BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
+_SQLITE_FULL = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
+_POSTGRESQL_BUSY = ("40001", "40P01", "55P03")
+_POSTGRESQL_FULL = ("53100",)
 
 
 def _translated(wanted: str, error: BaseException) -> VseError:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if "locked" in text or "busy" in text:
+    if isinstance(error, sqlite3.Error):
+        code = str(getattr(error, "sqlite_errorname", ""))
+        busy, full = code.startswith(_SQLITE_BUSY), code.startswith(_SQLITE_FULL)
+    else:
+        state = getattr(error, "sqlstate", None)
+        busy, full = state in _POSTGRESQL_BUSY, state in _POSTGRESQL_FULL
+    if busy:
         return DatabaseBusy(wanted, f"it stayed locked for {_BUSY_TIMEOUT_S} s", "try again")
-    if "disk is full" in text or "No space left" in text:
+    if full:
         return StorageFull(wanted, "the disk is full", "make room and try again")
     return StorageFault(wanted, text)

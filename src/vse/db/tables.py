@@ -64,12 +64,13 @@ directories = Table(
     metadata,
     Column("id", _ID, primary_key=True),
     Column("path", _NAME, nullable=False, unique=True),
-    Column("parent_id", _ID, nullable=True, index=True),  # None for the root only
+    Column("parent_id", _ID, nullable=True),  # None for the root only
     Column("owner_id", _ID, nullable=False),
     Column("group_id", _ID, nullable=False),
     Column("mode", SmallInteger, nullable=False),
     Column("created_s", Float, nullable=False),
     Column("modified_s", Float, nullable=False),
+    Index("ix_directories_parent_id", "parent_id", "path"),
 )
 
 files = Table(
@@ -100,6 +101,7 @@ replicas = Table(
     Column("state", String(12), nullable=False),
     Column("accessed_s", Float, nullable=True),
     Column("upstream_id", _ID, ForeignKey("upstreams.id"), nullable=True),  # None: known by ourselves
+    Column("told_s", Float, nullable=True),  # when the upstream told of it last
     sqlite_with_rowid=False,
 )
 
@@ -120,6 +122,7 @@ answers = Table(
     Column("fetched_s", Float, nullable=False),
     Column("expires_s", Float, nullable=False),
     Column("found", BigInteger, nullable=False),  # files in the answer; 0 is 'not there'
+    Index("ix_answers_expires_s", "kind", "expires_s"),
     sqlite_with_rowid=False,
 )
 
@@ -133,12 +136,15 @@ transfers = Table(
     Column("destination", Text, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("adler32", BigInteger, nullable=True),
+    Column("tree", Text, nullable=False),  # the ROOT tree asked for; empty for the file's default one
     Column("state", String(12), nullable=False),  # queued running done failed cancelled
     Column("place", BigInteger, nullable=False),  # order in the queue; a failure gets a new, last place
     Column("not_before_s", Float, nullable=False),
     Column("failures", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),  # claims so far; numbers the rows of `attempts`
     Column("bytes_done", BigInteger, nullable=False),
     Column("source", Text, nullable=True),  # the URL being read, or read last
+    Column("source_se", Text, nullable=True),  # the element being read, or to be read first
     Column("lease_owner", Text, nullable=True),
     Column("lease_until_s", Float, nullable=True),
     Column("created_s", Float, nullable=False),
@@ -147,6 +153,7 @@ transfers = Table(
     Column("error", Text, nullable=True),  # JSON of the last error
     UniqueConstraint("lfn", "destination"),
     Index("ix_transfers_queue", "state", "place"),
+    Index("ix_transfers_finished", "finished_s"),
 )
 
 attempts = Table(
@@ -169,7 +176,7 @@ requests = Table(
     Column("query", Text, nullable=False),
     Column("destination", Text, nullable=False),
     Column("owner", Text, nullable=False),
-    Column("state", String(12), nullable=False),  # active done failed cancelled
+    Column("state", String(12), nullable=False),  # gathering active done failed cancelled
     Column("created_s", Float, nullable=False),
     Column("finished_s", Float, nullable=True),
     Index("ix_requests_state", "state"),
@@ -180,9 +187,11 @@ request_items = Table(
     metadata,
     Column("request_id", _ID, ForeignKey("requests.id", ondelete="CASCADE"), primary_key=True),
     Column("lfn", _NAME, primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
     Column("transfer_id", _ID, ForeignKey("transfers.id"), nullable=True, index=True),
     Column("state", String(12), nullable=False),  # here waiting done failed cancelled
     Column("error", Text, nullable=True),
+    Index("ix_request_items_state", "request_id", "state"),
     sqlite_with_rowid=False,
 )
 

@@ -23,7 +23,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("path", name=op.f("uq_directories_path")),
     )
     with op.batch_alter_table("directories", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_directories_parent_id"), ["parent_id"], unique=False)
+        batch_op.create_index("ix_directories_parent_id", ["parent_id", "path"], unique=False)
 
     op.create_table(
         "elements",
@@ -67,12 +67,15 @@ def upgrade() -> None:
         sa.Column("destination", sa.Text(), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("adler32", sa.BigInteger(), nullable=True),
+        sa.Column("tree", sa.Text(), nullable=False),
         sa.Column("state", sa.String(length=12), nullable=False),
         sa.Column("place", sa.BigInteger(), nullable=False),
         sa.Column("not_before_s", sa.Float(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("bytes_done", sa.BigInteger(), nullable=False),
         sa.Column("source", sa.Text(), nullable=True),
+        sa.Column("source_se", sa.Text(), nullable=True),
         sa.Column("lease_owner", sa.Text(), nullable=True),
         sa.Column("lease_until_s", sa.Float(), nullable=True),
         sa.Column("created_s", sa.Float(), nullable=False),
@@ -84,6 +87,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("transfers", schema=None) as batch_op:
         batch_op.create_index("ix_transfers_queue", ["state", "place"], unique=False)
+        batch_op.create_index("ix_transfers_finished", ["finished_s"], unique=False)
 
     op.create_table(
         "upstreams",
@@ -106,6 +110,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("upstream_id", "kind", "question", name=op.f("pk_answers")),
         sqlite_with_rowid=False,
     )
+    with op.batch_alter_table("answers", schema=None) as batch_op:
+        batch_op.create_index("ix_answers_expires_s", ["kind", "expires_s"], unique=False)
+
     op.create_table(
         "attempts",
         sa.Column("transfer_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -143,6 +150,7 @@ def upgrade() -> None:
         "request_items",
         sa.Column("request_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("lfn", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("transfer_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("state", sa.String(length=12), nullable=False),
         sa.Column("error", sa.Text(), nullable=True),
@@ -155,6 +163,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("request_items", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_request_items_transfer_id"), ["transfer_id"], unique=False)
+        batch_op.create_index("ix_request_items_state", ["request_id", "state"], unique=False)
 
     op.create_table(
         "contents",
@@ -174,6 +183,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=12), nullable=False),
         sa.Column("accessed_s", sa.Float(), nullable=True),
         sa.Column("upstream_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("told_s", sa.Float(), nullable=True),
         sa.ForeignKeyConstraint(["element_id"], ["elements.id"], name=op.f("fk_replicas_element_id")),
         sa.ForeignKeyConstraint(
             ["file_id"], ["files.id"], name=op.f("fk_replicas_file_id"), ondelete="CASCADE"

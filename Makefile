@@ -1,0 +1,46 @@
+# Everything sets itself up: a virtual environment in .venv, with the pinned packages of requirements/.
+#   make demo    the main job, from nothing to a mass plot
+#   make test    every test
+#   make check   the quick ones: style, types, layers, unit tests (under a minute)
+#   make bench   speed, as ratios measured in one run; table on screen, JSON in bench/results
+#   make lock    pin the newest packages anew
+
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO_OPTIONS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench lock clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+.venv/ready-run: requirements/run.lock pyproject.toml tools/setup.sh
+	@PYTHON="$(PYTHON)" sh tools/setup.sh requirements/run.lock
+	@touch $@
+
+.venv/ready-dev: requirements/dev.lock .venv/ready-run
+	@PYTHON="$(PYTHON)" sh tools/setup.sh requirements/dev.lock
+	@touch $@
+
+demo: .venv/ready-run
+	@$(BIN)/vse demo $(DEMO_OPTIONS)
+
+test: .venv/ready-dev
+	$(BIN)/python -m pytest
+
+check: .venv/ready-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-timing
+	$(BIN)/python -m pytest -m "not slow" -q
+
+bench: .venv/ready-dev
+	$(BIN)/python -m bench
+
+lock: .venv/ready-dev
+	sh tools/lock.sh
+
+clean:
+	rm -rf .venv vse-demo

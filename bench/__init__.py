@@ -1,0 +1,1 @@
+"""Speed, as ratios measured in one run against the limit or the peer that each bar names."""

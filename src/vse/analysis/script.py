@@ -1,0 +1,228 @@
+"""The user's analysis: what a script may look like, and how it is loaded.
+
+A script holds one of
+
+- ``def process(events)`` or ``def analyse(events)``: a plain function over an awkward array;
+- a coffea-style processor: a module-level ``processor``, or the one class that has ``process(events)``.
+  A real ``coffea.processor.ProcessorABC`` gets NanoEvents (of the script's ``schema``), unchanged;
+
+and optionally ``postprocess(output)``, ``branches = [...]`` (names or globs; only these are read) and
+``tree = "..."``. Scripts travel to the workers as text and are loaded once for each content.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import linecache
+import sys
+import traceback
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from vse.analysis.ledger import Failure
+from vse.errors import BadScript
+
+_EXAMPLE = "write a function process(events) that returns a dict of histograms"
+_MAX_MESSAGE = 240
+
+
+class ScriptSource(NamedTuple):
+    """A script as it travels. ``path`` names it in messages; the file need not be there."""
+
+    path: str
+    text: str
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(f"{self.path}\0{self.text}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A loaded script. ``branches`` None: what is touched is read; ``tree`` empty: the file's own.
+
+    ``kind`` ``coffea`` wants NanoEvents, ``plain`` an awkward array with a field a branch.
+    """
+
+    source: ScriptSource
+    kind: Literal["plain", "coffea"]
+    process: Callable[[Any], Any]
+    postprocess: Callable[[Any], Any] | None
+    branches: tuple[str, ...] | None
+    tree: str
+    schema: Any = None
+
+    @property
+    def name(self) -> str:
+        return Path(self.source.path).name
+
+    @property
+    def title(self) -> str:
+        """The first line of the script's docstring, or its name."""
+        doc = sys.modules[_module_name(self.source)].__doc__ or ""
+        return doc.strip().partition("\n")[0] or self.name
+
+    def finish(self, output: Any) -> Any:
+        """Apply the script's ``postprocess``, which may change its argument or return a new one."""
+        if self.postprocess is None or output is None:
+            return output
+        finished = self.postprocess(output)
+        return output if finished is None else finished
+
+
+def load_script(path: Path | str) -> Script:
+    """Read and load a script. Raises `BadScript` that names the file and line."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise BadScript(f"load the script {path}", str(reason), "give the path of a Python file") from error
+    return load_source(ScriptSource(str(path.absolute()), text))
+
+
+@functools.lru_cache(maxsize=16)
+def load_source(source: ScriptSource) -> Script:
+    """Load a script from its text, once for each content. Raises `BadScript`."""
+    module = _execute(source)
+    plain, processor = _entry_points(module, source)
+    if processor is not None:
+        process, postprocess = processor.process, getattr(processor, "postprocess", None)
+    else:
+        process, postprocess = plain, getattr(module, "postprocess", None)
+    _check_call(process, source)
+    schema = getattr(module, "schema", None) or getattr(processor, "schema", None)
+    is_coffea = schema is not None or _is_coffea(processor)
+    return Script(
+        source,
+        "coffea" if is_coffea else "plain",
+        process,
+        postprocess,
+        _branches(module, source),
+        _text(module, "tree", source),
+        schema,
+    )
+
+
+def describe(error: BaseException, source: ScriptSource) -> Failure:
+    """Return ``file:line: Type: message`` in one line, for the script's own innermost line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename == source.path]
+    name = Path(source.path).name
+    if isinstance(error, SyntaxError) and error.filename == source.path:
+        place, message = f"{name}:{error.lineno}", error.msg
+    else:
+        place = f"{name}:{own[-1].lineno}" if own else name
+        message = _one_line(str(error))
+    kind = type(error).__name__
+    text = "".join(traceback.format_exception(error))
+    return Failure(f"{place}: {kind}: {message}" if message else f"{place}: {kind}", text)
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.strip().partition("\n\n")[0].split())
+    return line if len(line) <= _MAX_MESSAGE else line[: _MAX_MESSAGE - 3] + "..."
+
+
+def _module_name(source: ScriptSource) -> str:
+    return f"vse_script_{source.digest[:16]}"
+
+
+def _execute(source: ScriptSource) -> types.ModuleType:
+    """Run the script as a module; classes it defines can be unpickled wherever it is loaded."""
+    name = _module_name(source)
+    module = types.ModuleType(name)
+    module.__file__ = source.path
+    lines = source.text.splitlines(keepends=True)
+    linecache.cache[source.path] = (len(source.text), None, lines, source.path)
+    directory = str(Path(source.path).parent)
+    if directory not in sys.path:
+        sys.path.append(directory)
+    sys.modules[name] = module
+    try:
+        exec(compile(source.text, source.path, "exec"), module.__dict__)  # noqa: S102 - it is the user's code
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        todo = "correct it and try again"
+        if isinstance(error, ModuleNotFoundError):
+            module_name = (error.name or "").partition(".")[0]
+            extra = "'virtual-storage-element[coffea]'" if module_name == "coffea" else module_name
+            todo = f"install it: pip install {extra}"
+        raise BadScript(f"load the script {source.path}", describe(error, source).message, todo) from error
+    return module
+
+
+def _entry_points(module: types.ModuleType, source: ScriptSource) -> tuple[Any, Any]:
+    """Return ``(function, processor)``; exactly one of them is not None."""
+    processor = getattr(module, "processor", None)
+    if processor is not None and callable(getattr(processor, "process", None)):
+        return None, _instance(processor, source)
+    plain = getattr(module, "process", None) or getattr(module, "analyse", None)
+    if callable(plain):
+        return plain, None
+    classes = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and value.__module__ == module.__name__
+        and callable(getattr(value, "process", None))
+        and not inspect.isabstract(value)
+    ]
+    if len(classes) == 1:
+        return None, _instance(classes[0], source)
+    if classes:
+        names = ", ".join(cls.__name__ for cls in classes)
+        raise _bad(source, f"it has several processors ({names})", f"say which: processor = {classes[0].__name__}()")
+    raise _bad(source, "it has neither a function process(events) nor a processor class", _EXAMPLE)
+
+
+def _instance(processor: Any, source: ScriptSource) -> Any:
+    if not isinstance(processor, type):
+        return processor
+    try:
+        return processor()
+    except Exception as error:
+        found = describe(error, source).message
+        todo = f"make it in the script: processor = {processor.__name__}(...)"
+        raise _bad(source, f"{processor.__name__}() raised {found}", todo) from error
+
+
+def _check_call(process: Callable[[Any], Any], source: ScriptSource) -> None:
+    try:
+        inspect.signature(process).bind(object())
+    except TypeError as error:
+        name = getattr(process, "__name__", "process")
+        raise _bad(source, f"{name} cannot be called with the events alone ({error})", _EXAMPLE) from error
+    except ValueError:  # a builtin without a signature; the call itself will tell
+        return
+
+
+def _is_coffea(processor: Any) -> bool:
+    coffea = sys.modules.get("coffea.processor")
+    return coffea is not None and isinstance(processor, coffea.ProcessorABC)
+
+
+def _branches(module: types.ModuleType, source: ScriptSource) -> tuple[str, ...] | None:
+    value = getattr(module, "branches", None)
+    if value is None:
+        return None
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, list | tuple | set) or not all(isinstance(name, str) for name in names):
+        raise _bad(source, "branches is not a list of names", 'write it as branches = ["nMuon", "Muon_*"]')
+    return tuple(names)
+
+
+def _text(module: types.ModuleType, name: str, source: ScriptSource) -> str:
+    value = getattr(module, name, "")
+    if not isinstance(value, str):
+        raise _bad(source, f"{name} is not a string", f'write it as {name} = "Events"')
+    return value
+
+
+def _bad(source: ScriptSource, found: str, todo: str) -> BadScript:
+    return BadScript(f"load the script {source.path}", found, todo)

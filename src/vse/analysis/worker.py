@@ -1,0 +1,119 @@
+"""What runs in a worker: packets in, one merged output and the account of each packet out."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+from vse.analysis.ledger import Failure
+from vse.analysis.merging import Unmergeable, merge
+from vse.analysis.packetizer import Packet, PacketStats
+from vse.analysis.reading import OpenFile, OpenFiles, describe_trouble, is_file_trouble, read_events
+from vse.analysis.script import Script, ScriptSource, describe, load_source
+from vse.errors import BadScript, Unreadable
+
+_open_files = OpenFiles()
+
+
+class Order(NamedTuple):
+    """A packet and where its file is. ``entries``: what the file should hold, None where not known."""
+
+    packet: Packet
+    url: str
+    tree: str
+    entries: int | None
+
+
+class Answer(NamedTuple):
+    """What became of a packet. Its part of the output counts only where it is ``done``."""
+
+    packet: Packet
+    outcome: Literal["done", "failed", "unreadable"]
+    stats: PacketStats
+    failure: Failure | None = None
+
+
+class TaskAnswer(NamedTuple):
+    """``output``: the pickled sum over the packets that are done; None where there is none."""
+
+    answers: list[Answer]
+    output: bytes | None
+    pid: int
+
+
+def run_packets(source: ScriptSource, orders: Sequence[Order], dataset: str) -> TaskAnswer:
+    """Process packets one by one; what is wrong with one of them does not touch the others."""
+    script = load_source(source)
+    total: Any = None
+    answers: list[Answer] = []
+    for order in orders:
+        answer, output = _run_packet(script, order, dataset)
+        if answer.outcome == "done" and output is not None:
+            try:
+                total = merge(total, output)
+            except Unmergeable as error:
+                answer = answer._replace(outcome="failed", failure=Failure(f"{script.name}: {error}"))
+        answers.append(answer)
+    try:
+        pickled = None if total is None else pickle.dumps(total, protocol=5)
+    except Exception as error:
+        failure = Failure(f"{script.name}: the output cannot be sent back ({error})")
+        answers = [
+            answer._replace(outcome="failed", failure=failure) if answer.outcome == "done" else answer
+            for answer in answers
+        ]
+        pickled = None
+    return TaskAnswer(answers, pickled, os.getpid())
+
+
+def _run_packet(script: Script, order: Order, dataset: str) -> tuple[Answer, Any]:
+    packet = order.packet
+    begun = time.perf_counter()
+    try:
+        file = _open_files.get(order.url, order.tree)
+        entries = file.entries
+        if order.entries is not None and entries != order.entries:
+            found = f"it holds {entries:,} entries, the catalogue says {order.entries:,}"
+            raise Unreadable(f"analyse {order.url}", found)
+    except Exception as error:
+        return Answer(packet, "unreadable", PacketStats(0, 0.0), describe_trouble(error)), None
+    stop = min(packet.stop, entries)
+    before = file.read_bytes
+    ready, output, failure, trouble = begun, None, None, False
+    try:
+        if stop > packet.start:
+            events = read_events(file, script, packet.start, stop, _metadata(order, file, dataset))
+            ready = begun if script.branches is not None else time.perf_counter()
+            output = _process(script, events)
+    except Exception as error:
+        trouble = is_file_trouble(error)
+        failure = describe_trouble(error) if trouble else describe(error, script.source)
+    read_bytes = max(0, file.read_bytes - before)
+    stats = PacketStats(entries, time.perf_counter() - begun, ready - begun, read_bytes)
+    if failure is None:
+        return Answer(packet, "done", stats), output
+    return Answer(packet, "unreadable" if trouble else "failed", stats, failure), None
+
+
+def _process(script: Script, events: Any) -> Any:
+    output = script.process(events)
+    if output is None:
+        wanted = f"use what {script.name} returned"
+        raise BadScript(wanted, "process(events) returned nothing", "end it with: return {...}")
+    return output
+
+
+def _metadata(order: Order, file: OpenFile, dataset: str) -> dict[str, Any]:
+    """What coffea's processors look for in ``events.metadata``."""
+    return {
+        "dataset": dataset,
+        "filename": order.url,
+        "lfn": order.packet.lfn,
+        "treename": file.tree_name,
+        "fileuuid": str(file.directory.file.uuid),
+        "entrystart": order.packet.start,
+        "entrystop": order.packet.stop,
+    }

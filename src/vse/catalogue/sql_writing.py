@@ -1,0 +1,170 @@
+"""What a writing call does to files, chunk by chunk inside its one transaction.
+
+`Chunk` is the working set: what is there of the names in question, and the rows that are to be added.
+Ids are given out here, above the greatest one, because writers of names take turns
+(`vse.db.Database.write_names`) and a driver's bulk insert tells none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vse.catalogue.directories import Directories, InTheWay
+from vse.catalogue.sql_rows import Rows, split
+from vse.catalogue.sql_statements import Statements
+from vse.db.prepared import Row, as_json
+from vse.errors import AlreadyExists
+from vse.model import BulkResult, Lfn, NewFile, ReplicaState
+
+CHUNK_FILES = 20_000
+
+
+@dataclass(slots=True)
+class Known:
+    """A file of the tables, or one planned in this transaction."""
+
+    id: int
+    directory_id: int
+    size_bytes: int
+    adler32: int | None
+    guid: bytes | None
+    modified_s: float
+    fresh_until_s: float | None
+
+    def differs(self, size_bytes: int, adler32: int | None) -> str:
+        """Say how another size and checksum disagree; empty where they do not. None fits any checksum."""
+        if self.size_bytes != size_bytes:
+            return f"it is there with {self.size_bytes} bytes, not {size_bytes}"
+        if adler32 is not None and self.adler32 is not None and adler32 != self.adler32:
+            return f"it is there with adler32 {self.adler32:08x}, not {adler32:08x}"
+        return ""
+
+
+class Chunk:
+    """Some names within a transaction: `look_up` first, then plan, then `flush`."""
+
+    def __init__(self, driver: Any, statements: Statements, now_s: float) -> None:
+        self.driver = driver
+        self.statements = statements
+        self.now_s = now_s
+        last_directory, last_file = statements.last_ids.rows(driver)[0]
+        self.directories = Directories(driver, statements, now_s, last_directory + 1)
+        self.files: dict[str, Known] = {}
+        self.replicas: list[Row] = []
+        self.contents: list[Row] = []
+        self._next_file_id = last_file + 1
+        self._new: list[Row] = []
+        self._described: dict[int, Known] = {}
+
+    def look_up(self, lfns: Iterable[str]) -> None:
+        """Learn what is there of ``lfns``."""
+        pairs = {lfn: split(lfn) for lfn in lfns}
+        self.directories.look_up({path for path, _ in pairs.values()})
+        self.directories.look_up_below(pairs)
+        ids = self.directories.ids
+        old = [pair for pair in pairs.values() if pair[0] in ids]
+        if old:
+            for row in self.statements.files.rows(self.driver, as_json(old)):
+                lfn = f"{row[1]}/{row[2]}" if row[1] != "/" else f"/{row[2]}"
+                self.files[lfn] = Known(row[0], ids[row[1]], row[3], row[4], row[5], row[10], row[11])
+
+    def add(self, file: NewFile, owner_id: int, group_id: int, fresh_until_s: float | None) -> Known:
+        """Plan a new file, and the directories it needs; raise `AlreadyExists` for what is in its way."""
+        path, name = split(file.lfn)
+        directory_id = self.directories.ids.get(path)
+        if directory_id is None:
+            try:
+                directory_id = self.directories.ensure(path, owner_id, group_id, self.files)
+            except InTheWay as way:
+                raise AlreadyExists(f"register {file.lfn}", f"{way} is a file, not a directory") from None
+        if file.lfn in self.directories.ids:
+            raise AlreadyExists(f"register {file.lfn}", "it is a directory", "choose another name")
+        which = self._next_file_id
+        self._next_file_id += 1
+        modified_s = self.now_s if file.modified_s is None else file.modified_s
+        self._new.append(
+            (
+                which,
+                directory_id,
+                name,
+                file.size_bytes,
+                file.adler32,
+                file.guid,
+                owner_id,
+                group_id,
+                file.mode,
+                self.now_s,
+                modified_s,
+                fresh_until_s,
+            )
+        )
+        self.directories.touch(directory_id)
+        known = Known(
+            which, directory_id, file.size_bytes, file.adler32, file.guid, modified_s, fresh_until_s
+        )
+        self.files[file.lfn] = known
+        return known
+
+    def describe(self, known: Known) -> None:
+        """Write the values of ``known``, which were changed, into its row."""
+        self._described[known.id] = known
+
+    def flush(self, own: bool) -> None:
+        """Write what was planned; ``own`` says whether replicas and contents are known by ourselves."""
+        run = self.statements
+        self.directories.flush()
+        run.add_file.many(self.driver, self._new)
+        described = [
+            (known.size_bytes, known.adler32, known.guid, known.modified_s, known.fresh_until_s, known.id)
+            for known in self._described.values()
+        ]
+        run.describe_file.many(self.driver, described)
+        (run.put_replica if own else run.tell_replica).many(self.driver, self.replicas)
+        (run.put_contents if own else run.tell_contents).many(self.driver, self.contents)
+
+
+def register(
+    driver: Any, statements: Statements, rows: Rows, files: Sequence[NewFile], now_s: float
+) -> BulkResult[Lfn]:
+    """Register one chunk of files (whose people and elements are interned) in order."""
+    result: BulkResult[Lfn] = BulkResult()
+    chunk = Chunk(driver, statements, now_s)
+    chunk.look_up(file.lfn for file in files)
+    people, places = rows.principals.ids(()), rows.elements.ids(())
+    available = str(ReplicaState.AVAILABLE)
+    for file in files:
+        lfn = file.lfn
+        known = chunk.files.get(lfn)
+        try:
+            if known is None:
+                known = chunk.add(file, people[file.owner], people[file.group], None)
+            else:
+                _take_over(chunk, known, file)
+        except AlreadyExists as error:
+            result.failed[lfn] = error
+            continue
+        if file.se is not None:
+            chunk.replicas.append((known.id, places[file.se], file.url, available, None, None, None))
+        if file.contents is not None:
+            chunk.contents.append((known.id, *file.contents))
+        result.ok[lfn] = lfn
+    for lfn in result.failed:
+        result.ok.pop(lfn, None)
+    chunk.flush(own=True)
+    return result
+
+
+def _take_over(chunk: Chunk, known: Known, file: NewFile) -> None:
+    """Let a file that is there gain what ``file`` says more, if it is the same one."""
+    difference = known.differs(file.size_bytes, file.adler32)
+    if difference:
+        raise AlreadyExists(
+            f"register {file.lfn}", difference, "files are write-once: remove it first, or choose another name"
+        )
+    adler32 = file.adler32 if known.adler32 is None else known.adler32
+    guid = file.guid if known.guid is None else known.guid
+    if (adler32, guid, None) != (known.adler32, known.guid, known.fresh_until_s):
+        known.adler32, known.guid, known.fresh_until_s = adler32, guid, None
+        chunk.describe(known)

@@ -1,0 +1,114 @@
+"""The ``vse`` command: options in front of every command, and the one place where errors are shown."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vse import __version__, errors
+from vse.cli import (
+    analyse,
+    cat,
+    config,
+    demo,
+    doctor,
+    find,
+    get,
+    init,
+    ls,
+    register,
+    serve,
+    stage,
+    stat,
+    status,
+    why,
+)
+from vse.cli.context import Context
+from vse.cli.output import err
+
+app = typer.Typer(
+    name="vse",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Every logical file of an experiment is a path at your site; what is missing comes by itself, "
+    "verified; an analysis over a dataset name runs in parallel.\n\nNew here? Run [bold]vse demo[/bold].",
+)
+
+for command in (init, demo, ls, stat, find, register, stage, status, why, cat, get, analyse, serve, doctor):
+    command.add_to(app)
+app.add_typer(config.app, name="config")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"vse {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    site: Annotated[
+        Path | None,
+        typer.Option("--site", "-s", help="The site: its vse.toml or the directory of it.", metavar="PATH"),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a setting, e.g. --set stager.slots=4.", metavar="KEY=VALUE"),
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    context.obj = Context(site, setting or [])
+    if debug:
+        os.environ["VSE_DEBUG"] = "1"
+
+
+def run() -> None:
+    """Run the command line; end with the exit code of the error tree."""
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except errors.VseError as error:
+        _show(error)
+        sys.exit(errors.exit_code(error))
+    except (KeyboardInterrupt, typer.Abort):
+        err.print("\n[yellow]Stopped.[/yellow] Nothing is lost: the same command goes on where this one was.")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except Exception as error:
+        usage = _as_usage_error(error)
+        if usage is not None:
+            sys.exit(usage)
+        _show(error)
+        sys.exit(1)
+
+
+def _as_usage_error(error: Exception) -> int | None:
+    """Let the command-line library show its own kind of error; return its exit code."""
+    show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if callable(show) and isinstance(code, int):
+        show()
+        return code
+    return None
+
+
+def _show(error: Exception) -> None:
+    if os.environ.get("VSE_DEBUG"):
+        err.print("".join(traceback.format_exception(error)), markup=False)
+    message = str(error) if isinstance(error, errors.VseError) else f"{type(error).__name__}: {error}"
+    err.print("[bold red]error:[/bold red]", end=" ")
+    err.print(message, markup=False)
+    if not isinstance(error, errors.VseError) and not os.environ.get("VSE_DEBUG"):
+        err.print("This is a fault of VSE itself; --debug shows where. Please report it.", markup=False)

@@ -1,0 +1,119 @@
+"""How answers look: tables for people, plain columns for pipes, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+out = Console(highlight=False, soft_wrap=True)
+"""Answers."""
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+"""Everything that is not an answer: progress, warnings, errors."""
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def size(size_bytes: float | None) -> str:
+    """Return a number of bytes for people: ``1.4 MB`` (powers of 1000, as storage is sold)."""
+    if size_bytes is None:
+        return "-"
+    value = float(size_bytes)
+    for unit in _UNITS:
+        if abs(value) < 999.5 or unit == _UNITS[-1]:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 99.95 else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError("the loop returns at the last unit")
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time span for people: ``0.4 s``, ``12 s``, ``3:07``, ``2:03:07``."""
+    if seconds is None:
+        return "-"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def moment(seconds: float | None) -> str:
+    """Return a Unix time as local date and time to the minute."""
+    if seconds is None:
+        return "-"
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def emit_json(value: Any) -> None:
+    """Print one JSON document."""
+    print(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+
+
+def emit_lines(values: Iterable[Any]) -> int:
+    """Print JSON values one a line as they come; return how many."""
+    count = 0
+    for value in values:
+        print(json.dumps(value, ensure_ascii=False))
+        count += 1
+    return count
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> None:
+    """Print rows: a table on a terminal, tab-separated columns (no headings) anywhere else.
+
+    ``right``: the numbers of the columns that are aligned right.
+    """
+    if not sys.stdout.isatty():
+        for row in rows:
+            print("\t".join(row))
+        return
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for number, heading in enumerate(headings):
+        drawn.add_column(heading, justify="right" if number in right else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*row)
+    out.print(drawn)
+
+
+def byte_progress() -> Progress:
+    """A progress display for moving files: files, bytes, rate and time to come."""
+    return Progress(
+        TextColumn("{task.description:<10}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[files]:>9} files"),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(compact=True),
+        console=err,
+        transient=False,
+    )
+
+
+def event_progress() -> Progress:
+    """A progress display for reading events."""
+    return Progress(
+        TextColumn("{task.description:<10}"),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(compact=True),
+        console=err,
+    )

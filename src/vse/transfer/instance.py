@@ -1,0 +1,52 @@
+"""Who holds a lease: a name for this process that no other process has, ever.
+
+A process that was killed leaves its leases behind. On the same host the next one can see that the
+owner is gone, and takes over at once; leases of other hosts (or other containers) have to run out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+_numbers = itertools.count(1)
+
+
+def _here() -> tuple[str, str]:
+    """The boot of this machine and the space that process ids are counted in."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return boot, os.readlink("/proc/self/ns/pid").removeprefix("pid:[").removesuffix("]")  # noqa: PTH115
+
+
+def _start_ticks(pid: int) -> str | None:
+    """When a process started, in clock ticks since boot; None where there is none (or a zombie)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    state, *fields = stat.rpartition(")")[2].split()  # the name before may hold blanks and brackets
+    return None if state in ("Z", "X") else fields[18]
+
+
+def new_owner() -> str:
+    """Return ``boot id/pid namespace/pid/start time/number``: a new name for a part of this process."""
+    boot, namespace = _here()
+    return f"{boot}/{namespace}/{os.getpid()}/{_start_ticks(os.getpid())}/{next(_numbers)}"
+
+
+def dead(owners: Iterable[str]) -> list[str]:
+    """Return those of ``owners`` that are known to be gone. One that cannot be judged is not."""
+    here = _here()
+    gone = []
+    for owner in owners:
+        parts = owner.split("/")
+        if (
+            len(parts) == 5
+            and (parts[0], parts[1]) == here
+            and parts[2].isdigit()
+            and _start_ticks(int(parts[2])) != parts[3]
+        ):
+            gone.append(owner)
+    return gone

@@ -1,0 +1,331 @@
+"""What becomes of a transfer: a pure state machine (seed 002 §4.3.5.1), with the time passed in.
+
+::
+
+    wanted --> queued --claimed--> running --succeeded--> done
+                 ^  ^                 |  |--failed, as often as the policy allows--> failed
+                 |  `--failed, lease  |  `--cancelled--> cancelled
+                 |     lost, put back-'
+                 `--wanted again-- done | failed | cancelled
+
+A failure sends the file to the end of the queue with one failure more and a back-off, "to avoid
+blocking the whole process on downloading the same file over and over" (§4.3.5.2). What is the mover's
+own end (a kill, a stop) is no failure of the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import assert_never
+
+from vse.config.settings import StagerSettings
+from vse.errors import GivenUp, Interrupted, VseError
+from vse.model import Checksum, Lfn
+
+
+class State(StrEnum):
+    """Where a transfer is. Stored by value."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+ENDED = frozenset({State.DONE, State.FAILED, State.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One file on its way to one storage element; ``(lfn, destination)`` is unique.
+
+    ``place`` orders the queue; ``failures`` counts since the file was last wanted, ``attempts`` counts
+    claims ever. ``source`` is the URL being read or read last, ``source_se`` its storage element (while
+    queued: the one to be read first). Times are Unix seconds.
+    """
+
+    id: int
+    lfn: Lfn
+    destination: str
+    size_bytes: int
+    adler32: int | None
+    tree: str
+    state: State
+    place: int
+    not_before_s: float
+    failures: int
+    attempts: int
+    bytes_done: int
+    source: str | None
+    source_se: str | None
+    lease_owner: str | None
+    lease_until_s: float | None
+    created_s: float
+    started_s: float | None
+    finished_s: float | None
+    error: VseError | None
+
+    @property
+    def checksum(self) -> Checksum | None:
+        return None if self.adler32 is None else Checksum.adler32(self.adler32)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at a transfer; ``error`` is None for the one that worked."""
+
+    transfer_id: int
+    number: int
+    source: str | None
+    started_s: float
+    ended_s: float
+    bytes_done: int
+    error: VseError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How long and how often to try. ``max_failures`` 0 tries for ever (seed 002 C.2)."""
+
+    max_failures: int = 3
+    backoff_s: float = 2.0
+    backoff_max_s: float = 300.0
+    lease_s: float = 30.0
+
+    @classmethod
+    def of(cls, settings: StagerSettings) -> Policy:
+        return cls(settings.max_failures, settings.backoff_s, settings.backoff_max_s, settings.lease_s)
+
+    def wait_s(self, failures: int) -> float:
+        """Return the pause after the ``failures``-th failure in a row: doubled each time, up to a cap."""
+        return float(min(self.backoff_max_s, self.backoff_s * 2.0 ** min(failures - 1, 60)))
+
+    def gives_up(self, failures: int, error: VseError) -> bool:
+        """Whether to stop: too many failures, or one that trying again cannot mend."""
+        return self.max_failures > 0 and (failures >= self.max_failures or not error.retryable)
+
+
+# -- events --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Somebody asks for the file, and it is not at the destination."""
+
+    size_bytes: int
+    adler32: int | None
+    tree: str = ""
+    source_se: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A stager took it: ``owner`` names its process."""
+
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """The stager that holds the lease lives, and has written so much."""
+
+    bytes_done: int
+    source: str | None = None
+    source_se: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The file is at the destination, verified, and in the catalogue."""
+
+    source: str | None
+    bytes_done: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """No source gave a good copy. ``next_se`` is the element to begin with the next time."""
+
+    error: VseError
+    source: str | None = None
+    bytes_done: int = 0
+    next_se: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """The stager stopped before it was through; the file is as good as before."""
+
+    source: str | None = None
+    bytes_done: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseLost:
+    """The process that moved it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """Nobody wants it any more."""
+
+
+Event = Wanted | Claimed | Progressed | Succeeded | Failed | PutBack | LeaseLost | Cancelled
+
+# -- commands ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class GoLast:
+    """Give the transfer a new place, behind all that are queued."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepAttempt:
+    """Keep a row of what was tried."""
+
+    attempt: Attempt
+
+
+Command = GoLast | KeepAttempt
+Step = tuple[Transfer, tuple[Command, ...]]
+
+
+def handle(transfer: Transfer, event: Event, now_s: float, policy: Policy) -> Step:
+    """Return the transfer after ``event``, and what its runner has to do in the same transaction.
+
+    Total: an event that comes too late (the end of a transfer that was cancelled meanwhile) changes
+    nothing.
+    """
+    match event:
+        case Wanted():
+            return _wanted(transfer, event, now_s)
+        case Claimed():
+            return _claimed(transfer, event, now_s, policy)
+        case Cancelled():
+            return _cancelled(transfer, now_s)
+        case _ if transfer.state is not State.RUNNING:
+            return transfer, ()
+        case Progressed():
+            return _progressed(transfer, event, now_s, policy), ()
+        case Succeeded():
+            return _succeeded(transfer, event, now_s)
+        case Failed():
+            return _failed(transfer, event, now_s, policy)
+        case PutBack():
+            reason = Interrupted(f"finish {transfer.lfn}", "the stager was stopped")
+            return _back(transfer, now_s, reason, event.source, event.bytes_done)
+        case LeaseLost():
+            reason = Interrupted(f"finish {transfer.lfn}", "the process that moved it ended or hung")
+            return _back(transfer, now_s, reason, transfer.source, transfer.bytes_done)
+        case _:
+            assert_never(event)
+
+
+def _wanted(transfer: Transfer, event: Wanted, now_s: float) -> Step:
+    if transfer.state is State.RUNNING:
+        return transfer, ()
+    known = replace(transfer, size_bytes=event.size_bytes, adler32=event.adler32, tree=event.tree)
+    if transfer.state is State.QUEUED:
+        return known, ()
+    fresh = replace(
+        known,
+        state=State.QUEUED,
+        not_before_s=now_s,
+        failures=0,
+        bytes_done=0,
+        source=None,
+        source_se=event.source_se,
+        created_s=now_s,
+        started_s=None,
+        finished_s=None,
+        error=None,
+    )
+    return fresh, (GoLast(),)
+
+
+def _claimed(transfer: Transfer, event: Claimed, now_s: float, policy: Policy) -> Step:
+    if transfer.state is not State.QUEUED:
+        return transfer, ()
+    running = replace(
+        transfer,
+        state=State.RUNNING,
+        attempts=transfer.attempts + 1,
+        bytes_done=0,
+        source=None,
+        lease_owner=event.owner,
+        lease_until_s=now_s + policy.lease_s,
+        started_s=now_s,
+    )
+    return running, ()
+
+
+def _progressed(transfer: Transfer, event: Progressed, now_s: float, policy: Policy) -> Transfer:
+    return replace(
+        transfer,
+        bytes_done=event.bytes_done,
+        source=event.source or transfer.source,
+        source_se=event.source_se or transfer.source_se,
+        lease_until_s=now_s + policy.lease_s,
+    )
+
+
+def _succeeded(transfer: Transfer, event: Succeeded, now_s: float) -> Step:
+    source = event.source or transfer.source
+    done = replace(_unleased(transfer), state=State.DONE, source=source, finished_s=now_s, error=None)
+    attempt = _attempt(transfer, now_s, None, source, event.bytes_done)
+    return replace(done, bytes_done=transfer.size_bytes), (KeepAttempt(attempt),)
+
+
+def _failed(transfer: Transfer, event: Failed, now_s: float, policy: Policy) -> Step:
+    failures = transfer.failures + 1
+    source = event.source or transfer.source
+    keep = KeepAttempt(_attempt(transfer, now_s, event.error, source, event.bytes_done))
+    freed = replace(_unleased(transfer), failures=failures, source=source, bytes_done=0)
+    if policy.gives_up(failures, event.error):
+        error = _given_up(transfer.lfn, failures, event.error)
+        return replace(freed, state=State.FAILED, finished_s=now_s, error=error), (keep,)
+    queued = replace(
+        freed,
+        state=State.QUEUED,
+        not_before_s=now_s + policy.wait_s(failures),
+        source_se=event.next_se or transfer.source_se,
+        error=event.error,
+    )
+    return queued, (keep, GoLast())
+
+
+def _back(
+    transfer: Transfer, now_s: float, reason: VseError, source: str | None, bytes_done: int
+) -> Step:
+    queued = replace(_unleased(transfer), state=State.QUEUED, not_before_s=now_s, bytes_done=0)
+    return queued, (KeepAttempt(_attempt(transfer, now_s, reason, source, bytes_done)),)
+
+
+def _cancelled(transfer: Transfer, now_s: float) -> Step:
+    if transfer.state in ENDED:
+        return transfer, ()
+    ended = replace(_unleased(transfer), state=State.CANCELLED, finished_s=now_s, bytes_done=0)
+    if transfer.state is not State.RUNNING:
+        return ended, ()
+    reason = Interrupted(f"finish {transfer.lfn}", "it was cancelled")
+    return ended, (KeepAttempt(_attempt(transfer, now_s, reason, transfer.source, transfer.bytes_done)),)
+
+
+def _unleased(transfer: Transfer) -> Transfer:
+    return replace(transfer, lease_owner=None, lease_until_s=None)
+
+
+def _attempt(
+    transfer: Transfer, now_s: float, error: VseError | None, source: str | None, bytes_done: int
+) -> Attempt:
+    started_s = now_s if transfer.started_s is None else transfer.started_s
+    return Attempt(transfer.id, transfer.attempts, source, started_s, now_s, bytes_done, error)
+
+
+def _given_up(lfn: Lfn, failures: int, last: VseError) -> GivenUp:
+    times = "once" if failures == 1 else f"{failures} times, the last time"
+    found = f"it failed {times} because VSE cannot {last.wanted}" + (f": {last.found}" if last.found else "")
+    return GivenUp(f"stage {lfn}", found, last.todo or f"see every attempt with 'vse why {lfn}'")

@@ -1,0 +1,200 @@
+"""Is a file readable? Asked of processes apart, so that a broken file breaks no stager.
+
+A reader that crashes, hangs or takes too much memory is a file that failed; the reader is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from vse.errors import StorageFault, Unreadable
+from vse.model import Contents, Lfn
+from vse.transfer.abort import Abort
+
+MEMORY_BYTES = 4 * 1024**3
+"""Address space of a reader."""
+
+Command = Sequence[str]
+
+
+def reader_command(memory_bytes: int = MEMORY_BYTES) -> Command:
+    return (sys.executable, "-m", "vse.transfer.verifier", str(memory_bytes))
+
+
+class Verifier(Protocol):
+    """Says what a file holds, or that it cannot be read."""
+
+    def check(self, lfn: Lfn, path: Path, tree: str, abort: Abort) -> Contents | None:
+        """Return the contents of the file at ``path``; None for a kind of file that is not looked into.
+
+        Raises `Unreadable`, or what ``abort`` was fired with.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class NoVerifier:
+    """Sizes and checksums are enough (setting ``verify = "checksum"``)."""
+
+    def check(self, lfn: Lfn, path: Path, tree: str, abort: Abort) -> Contents | None:
+        return None
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class Readers:
+    """Up to ``count`` reader processes, started when first needed and kept; shared by all threads."""
+
+    def __init__(self, count: int, timeout_s: float, command: Command | None = None) -> None:
+        self._timeout_s = timeout_s
+        self._command = command or reader_command()
+        self._free: queue.LifoQueue[_Reader | None] = queue.LifoQueue()
+        for _ in range(count):
+            self._free.put(None)
+
+    def warm(self) -> None:
+        """Start a reader in the background, if none runs: it is ready when the first file is here."""
+        reader = self._free.get()
+        self._free.put(reader or _Reader(self._command))
+
+    def check(self, lfn: Lfn, path: Path, tree: str, abort: Abort) -> Contents | None:
+        """See `Verifier.check`; files not named ``*.root`` are not looked into."""
+        if not lfn.name.endswith(".root"):
+            return None
+        reader = self._free.get()
+        try:
+            if reader is None or not reader.lives():
+                if reader is not None:
+                    reader.end()
+                reader = _Reader(self._command)
+            with abort.calls(reader.kill):
+                answer = reader.ask(path, tree, self._timeout_s)
+            abort.check()
+        finally:
+            self._free.put(reader if reader and reader.lives() else None)
+        if "error" in answer:
+            raise Unreadable(
+                f"use {lfn}",
+                str(answer["error"]),
+                "look at the copy at its source; another source may hold a good one",
+            )
+        return Contents(str(answer["tree"]), int(answer["entries"]))
+
+    def close(self) -> None:
+        """End the readers that are idle. The pool may be used again."""
+        idle = []
+        while True:
+            try:
+                idle.append(self._free.get_nowait())
+            except queue.Empty:
+                break
+        for reader in idle:
+            if reader is not None:
+                reader.end()
+            self._free.put(None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Reader:
+    """One reader process; used by one thread at a time, killed by any."""
+
+    def __init__(self, command: Command) -> None:
+        try:
+            self._process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            )
+        except OSError as error:
+            raise StorageFault("start a reader of ROOT files", error.strerror or str(error)) from error
+
+    def lives(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """End the process; whoever waits for its answer sees its output end."""
+        self._process.kill()
+
+    def end(self) -> None:
+        """End the process and forget it. For the one thread that uses it."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None and not pipe.closed:
+                _quietly(pipe.close)
+
+    def ask(self, path: Path, tree: str, timeout_s: float) -> dict[str, Any]:
+        """Return the reader's answer; where it gives none, what became of it as the error."""
+        question = json.dumps({"path": str(path), "tree": tree, "timeout_s": timeout_s}) + "\n"
+        try:
+            stdin, stdout = self._process.stdin, self._process.stdout
+            assert stdin is not None
+            assert stdout is not None
+            os.write(stdin.fileno(), question.encode())
+            line = _line(stdout.fileno(), timeout_s)
+        except TimeoutError:
+            self.end()
+            return {"error": f"the reader did not come to an end within {timeout_s:g} s"}
+        except (OSError, ValueError):  # the process, or its pipe, is gone
+            line = b""
+        try:
+            answer: dict[str, Any] = json.loads(line)
+        except ValueError:
+            self.end()
+            return {"error": f"the reader {_ending(self._process.returncode)} on it"}
+        return answer
+
+
+def _line(handle: int, timeout_s: float) -> bytes:
+    """Return the next line of a pipe, or what came before its end; raise `TimeoutError`."""
+    until_s = time.monotonic() + timeout_s
+    data = b""
+    while not data.endswith(b"\n"):
+        ready, _, _ = select.select([handle], [], [], max(0.0, until_s - time.monotonic()))
+        if not ready:
+            raise TimeoutError
+        piece = os.read(handle, 65536)
+        if not piece:
+            break
+        data += piece
+    return data
+
+
+def _ending(code: int | None) -> str:
+    if code is not None and code < 0:
+        try:
+            return f"crashed ({signal.Signals(-code).name})"
+        except ValueError:
+            return f"crashed (signal {-code})"
+    return f"ended (exit code {code})"
+
+
+def _quietly(action: Callable[[], object]) -> None:
+    try:
+        action()
+    except OSError:
+        return
+
+
