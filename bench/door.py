@@ -23,6 +23,7 @@ from pathlib import Path
 from statistics import median
 
 RANGE_BYTES = 64 * 1024
+CONNECTIONS = 8
 NAME = "/big.bin"
 
 _DOOR = """
@@ -42,8 +43,8 @@ server.run(ready=lambda url: print(url, flush=True))
 _NGINX = """
 worker_processes 1; daemon off; pid {directory}/nginx.pid; error_log {directory}/error.log;
 events {{ worker_connections 256; }}
-http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000;
-  open_file_cache max=100; client_body_temp_path {directory}/b; proxy_temp_path {directory}/p;
+http {{ access_log off; sendfile on; tcp_nodelay on; keepalive_requests 1000000;
+  client_body_temp_path {directory}/b; proxy_temp_path {directory}/p;
   fastcgi_temp_path {directory}/f; uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
   server {{ listen 127.0.0.1:{port}; location /data/ {{ alias {base}/; }} }} }}
 """
@@ -56,10 +57,12 @@ class Connection:
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._buffer = bytearray(1024 * 1024)
 
-    def get(self, first: int | None = None, last: int | None = None) -> int:
-        """Send one GET, read the answer, return the size of its body."""
+    def ask(self, first: int | None = None, last: int | None = None) -> None:
         wanted = "" if first is None else f"Range: bytes={first}-{last}\r\n"
         self._socket.sendall(f"GET /data{NAME} HTTP/1.1\r\nHost: x\r\n{wanted}\r\n".encode())
+
+    def take(self) -> int:
+        """Read an answer, return the size of its body."""
         view = memoryview(self._buffer)
         filled = 0
         while (end := self._buffer.find(b"\r\n\r\n", 0, filled)) < 0:
@@ -80,23 +83,28 @@ def whole_file(port: int, size_bytes: int) -> float:
     """Return the MiB/s of one GET of the whole file."""
     connection = Connection(port)
     begin_s = time.perf_counter()
-    assert connection.get() == size_bytes
+    connection.ask()
+    assert connection.take() == size_bytes
     took_s = time.perf_counter() - begin_s
     connection.close()
     return size_bytes / took_s / 2**20
 
 
 def ranges(port: int, size_bytes: int, seconds: float) -> float:
-    """Return the random 64 KiB ranges a second over one connection."""
+    """Return the random 64 KiB ranges a second over `CONNECTIONS` that are kept busy."""
     draw = random.Random(1)
-    connection = Connection(port)
-    count, end_s = 0, time.perf_counter() + seconds
-    while time.perf_counter() < end_s:
-        first = draw.randrange(size_bytes - RANGE_BYTES)
-        assert connection.get(first, first + RANGE_BYTES - 1) == RANGE_BYTES
-        count += 1
-    connection.close()
-    return count / seconds
+    connections = [Connection(port) for _ in range(CONNECTIONS)]
+    count, begin_s = 0, time.perf_counter()
+    while (took_s := time.perf_counter() - begin_s) < seconds:
+        for connection in connections:
+            first = draw.randrange(size_bytes - RANGE_BYTES)
+            connection.ask(first, first + RANGE_BYTES - 1)
+        for connection in connections:
+            assert connection.take() == RANGE_BYTES
+        count += CONNECTIONS
+    for connection in connections:
+        connection.close()
+    return count / took_s
 
 
 @contextmanager

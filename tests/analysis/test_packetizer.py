@@ -145,6 +145,7 @@ def test_each_entry_is_done_once_or_listed_as_failed(
     assert packetizer.ledger.entries_done == done
     assert set(farm.unreadable) - set(broken) <= {lfn for lfn, size in files.items() if known and not size}
     assert packetizer.ledger.entries_uncut() == 0
+    assert packetizer.ledger.files_done == len(files)
 
 
 def run_to_the_end(farm: Farm) -> None:

@@ -63,6 +63,8 @@ class Ledger:
         self.entries_done = 0
         self.entries_failed = 0
         self.read_bytes = 0
+        self.files_done = 0
+        """Files of which every entry is accounted for."""
         self._told = 0
         self._cut = 0
         self._untold = 0
@@ -75,6 +77,7 @@ class Ledger:
         else:
             self._told += 1
             self.entries_known += account.entries
+            self._count_if_done(account)
 
     def tell(self, account: FileAccount, entries: int) -> None:
         """Learn how many entries a file has."""
@@ -82,10 +85,13 @@ class Ledger:
         self._untold -= 1
         self._told += 1
         self.entries_known += entries
+        if entries == 0:
+            self.files_done += 1
 
     def write_off(self, account: FileAccount) -> None:
         """Nobody will ever tell the entries of this file."""
         self._untold -= 1
+        self.files_done += 1
 
     def cut(self, account: FileAccount, stop: int) -> None:
         """Entries up to ``stop`` were handed out, or given up."""
@@ -98,11 +104,18 @@ class Ledger:
         account.read_bytes += read_bytes
         self.entries_done += entries
         self.read_bytes += read_bytes
+        if entries:
+            self._count_if_done(account)
 
     def list_failed(self, failed: FailedRange) -> None:
         self._failed.append(failed)
         self.files[failed.lfn].entries_failed += failed.entries
         self.entries_failed += failed.entries
+        self._count_if_done(self.files[failed.lfn])
+
+    def _count_if_done(self, account: FileAccount) -> None:
+        if account.entries_done + account.entries_failed == account.entries:
+            self.files_done += 1
 
     def entries_expected(self) -> int:
         """Entries of all files; those of files nobody opened yet are taken to be like the others."""

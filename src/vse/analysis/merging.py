@@ -17,7 +17,7 @@ def merge(total: Any, part: Any, where: str = "the output") -> Any:
     arrays, histograms and anything else that has ``+`` by that. Strings, None and booleans must be
     equal. Raises `Unmergeable`.
     """
-    if total is part or part is None:
+    if part is None:
         return total
     if total is None:
         return part

@@ -297,6 +297,11 @@ class Packetizer:
             self._put_aside_file(self.ledger.files[packet.lfn], failure)
         return True
 
+    def untried(self, packet: Packet) -> None:
+        """A worker gave ``packet`` back as it was."""
+        if self._take_back(packet) is not None:
+            self._do_again(packet, urgent=True)
+
     def _take_back(self, packet: Packet) -> str | None:
         worker = self._owner.pop(packet.number, None)
         if worker is not None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import time
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from vse.analysis.ledger import Failure
-from vse.analysis.merging import Unmergeable, merge
+from vse.analysis.merging import merge
 from vse.analysis.packetizer import Packet, PacketStats
 from vse.analysis.reading import OpenFile, OpenFiles, describe_trouble, is_file_trouble, read_events
 from vse.analysis.script import Script, ScriptSource, describe, load_source
@@ -37,11 +36,13 @@ class Answer(NamedTuple):
 
 
 class TaskAnswer(NamedTuple):
-    """``output``: the pickled sum over the packets that are done; None where there is none."""
+    """``output``: the pickled sum over the packets that are done; None where there is none.
+
+    Fewer answers than orders say that the rest was not tried.
+    """
 
     answers: list[Answer]
     output: bytes | None
-    pid: int
 
 
 def run_packets(source: ScriptSource, orders: Sequence[Order], dataset: str) -> TaskAnswer:
@@ -49,24 +50,24 @@ def run_packets(source: ScriptSource, orders: Sequence[Order], dataset: str) -> 
     script = load_source(source)
     total: Any = None
     answers: list[Answer] = []
-    for order in orders:
-        answer, output = _run_packet(script, order, dataset)
-        if answer.outcome == "done" and output is not None:
-            try:
-                total = merge(total, output)
-            except Unmergeable as error:
-                answer = answer._replace(outcome="failed", failure=Failure(f"{script.name}: {error}"))
-        answers.append(answer)
     try:
-        pickled = None if total is None else pickle.dumps(total, protocol=5)
-    except Exception as error:
-        failure = Failure(f"{script.name}: the output cannot be sent back ({error})")
-        answers = [
-            answer._replace(outcome="failed", failure=failure) if answer.outcome == "done" else answer
-            for answer in answers
-        ]
-        pickled = None
-    return TaskAnswer(answers, pickled, os.getpid())
+        for order in orders:
+            answer, output = _run_packet(script, order, dataset)
+            answers.append(answer)
+            total = merge(total, output)
+        return TaskAnswer(answers, None if total is None else pickle.dumps(total, protocol=5))
+    except Exception as error:  # the sum is of no use: what cannot be added or sent
+        failure = describe(error, source)
+        return TaskAnswer([_without_output(answer, failure) for answer in answers], None)
+
+
+def run_task(payload: bytes) -> TaskAnswer:
+    """`run_packets` on pickled arguments: what the engine submits."""
+    return run_packets(*pickle.loads(payload))  # noqa: S301 - our own client wrote it
+
+
+def _without_output(answer: Answer, failure: Failure) -> Answer:
+    return answer._replace(outcome="failed", failure=failure) if answer.outcome == "done" else answer
 
 
 def _run_packet(script: Script, order: Order, dataset: str) -> tuple[Answer, Any]:
@@ -88,7 +89,7 @@ def _run_packet(script: Script, order: Order, dataset: str) -> tuple[Answer, Any
             events = read_events(file, script, packet.start, stop, _metadata(order, file, dataset))
             ready = begun if script.branches is not None else time.perf_counter()
             output = _process(script, events)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         trouble = is_file_trouble(error)
         failure = describe_trouble(error) if trouble else describe(error, script.source)
     read_bytes = max(0, file.read_bytes - before)

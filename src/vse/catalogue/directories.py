@@ -23,8 +23,11 @@ def with_ancestors(paths: Iterable[str]) -> set[str]:
     return found
 
 
-class InTheWay(Exception):  # noqa: N818  # never leaves this package: it becomes an AlreadyExists
-    """A file stands where a directory is needed; the argument is its name."""
+class InTheWay(Exception):
+    """A file stands where a directory is needed; the argument is its name.
+
+    Never leaves this package: it becomes an `AlreadyExists` that says what was wanted.
+    """
 
 
 class Directories:

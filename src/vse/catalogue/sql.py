@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from vse.catalogue.directories import MODE, chunks
-from vse.catalogue.globs import Glob
+from vse.catalogue.globs import Glob, matcher
 from vse.catalogue.port import NewReplica
 from vse.catalogue.sql_names import remove_names, rename_name
 from vse.catalogue.sql_rows import Rows, split
@@ -20,6 +20,7 @@ from vse.model import BulkResult, Clock, Entry, Lfn, Located, NewFile
 PAGE_FILES = 4096
 _BULK_NAMES = 20_000
 _ROOT = "root"
+_Rows = list[Row]  # inside the class, list is the method
 
 
 class SqlCatalogue:
@@ -48,7 +49,7 @@ class SqlCatalogue:
             result.ok[entry.lfn] = entry
         missing = [lfn for lfn in lfns if lfn not in result.ok]
         if missing:
-            for entry in self._directories(missing):
+            for entry in self.directories(missing):
                 result.ok[entry.lfn] = entry
             result.failed = {
                 lfn: NoSuchEntry(f"describe {lfn}", "it is not in the catalogue")
@@ -64,7 +65,7 @@ class SqlCatalogue:
             result.ok[located.entry.lfn] = located
         missing = [lfn for lfn in lfns if lfn not in result.ok]
         if missing:
-            directories = {entry.lfn for entry in self._directories(missing)}
+            directories = {entry.lfn for entry in self.directories(missing)}
             for lfn in missing:
                 found = "it is a directory" if lfn in directories else "it is not in the catalogue"
                 result.failed[lfn] = NoSuchEntry(f"locate {lfn}", found)
@@ -96,23 +97,18 @@ class SqlCatalogue:
 
     def find(self, base: Lfn, pattern: str) -> Iterator[Located]:
         """Yield files below ``base``; see `vse.catalogue.port.Names.find`."""
-        glob = Glob.of(pattern, self.database.dialect)
-        start = (str(base), "")
         if self._file_rows([base]):
-            accepts = Glob.of(pattern, "").accepts if glob.accepts is None else glob.accepts
-            return self._one_file(base, pattern) if accepts is None or accepts(base.name) else iter(())
-        return self._below(start, base.rstrip("/"), glob)
+            return self._one_file(base, pattern)
+        return self._below(base, Glob.of(pattern, self.database.dialect))
 
     def _one_file(self, lfn: Lfn, pattern: str) -> Iterator[Located]:
-        from vse.catalogue.globs import matcher
-
         if matcher(pattern)(lfn.name):
             yield from (located for located, _ in self.known([lfn]))
 
-    def _below(self, place: tuple[str, str], prefix: str, glob: Glob) -> Iterator[Located]:
-        path, name = place
+    def _below(self, base: Lfn, glob: Glob) -> Iterator[Located]:
+        path, name = str(base), ""
         while True:
-            rows = self._page(path, name, prefix, glob)
+            rows = self._page(path, name, base.rstrip("/"), glob)
             located = None
             for located, _ in self.rows.located(rows):
                 if glob.accepts is None or glob.accepts(located.entry.lfn.name):
@@ -121,7 +117,7 @@ class SqlCatalogue:
                 return
             path, name = split(located.entry.lfn)
 
-    def _page(self, path: str, name: str, prefix: str, glob: Glob) -> list[Row]:
+    def _page(self, path: str, name: str, prefix: str, glob: Glob) -> _Rows:
         """The rows of the next files behind ``path``/``name``; none at the end."""
         pattern = () if glob.matching == Matching.ALL else (glob.argument,)
         run = self.statements
@@ -151,21 +147,22 @@ class SqlCatalogue:
                 return
             last = rows[-1][2]
 
-    def _file_rows(self, lfns: Sequence[Lfn]) -> list[Row]:
+    def _file_rows(self, lfns: Sequence[Lfn]) -> _Rows:
         with self.database.mapped("read the catalogue"):
             reader = self.database.reader()
             if len(lfns) == 1:
                 return self.statements.file.rows(reader, *split(lfns[0]))
-            rows: list[Row] = []
+            rows: _Rows = []
             for part in chunks(dict.fromkeys(lfns), _BULK_NAMES):
                 rows += self.statements.files.rows(reader, as_json(map(split, part)))
             return rows
 
-    def _directory_rows(self, paths: Sequence[str]) -> list[Row]:
+    def _directory_rows(self, paths: Sequence[str]) -> _Rows:
         with self.database.mapped("read the catalogue"):
             return self.statements.directory_rows.rows(self.database.reader(), as_json(dict.fromkeys(paths)))
 
-    def _directories(self, paths: Sequence[str]) -> Iterator[Entry]:
+    def directories(self, paths: Sequence[str]) -> Iterator[Entry]:
+        """Yield each of ``paths`` that is a directory."""
         return map(self.rows.directory, self._directory_rows(paths))
 
     # -- writing ----------------------------------------------------------------------------------
@@ -178,7 +175,7 @@ class SqlCatalogue:
         calls, and stands under ``failed`` if either failed. Missing directories get the owner and
         group of the first file that needs them.
         """
-        wanted = list(files)
+        wanted = [*files]
         result: BulkResult[Lfn] = BulkResult()
         self.rows.principals.ids({name for file in wanted for name in (file.owner, file.group)})
         self.rows.elements.ids({file.se for file in wanted if file.se is not None})
@@ -193,13 +190,13 @@ class SqlCatalogue:
 
     def add_replicas(self, replicas: Iterable[NewReplica]) -> BulkResult[None]:
         """Add copies or update them; see `vse.catalogue.port.Catalogue.add_replicas`."""
-        wanted = list(replicas)
+        wanted = [*replicas]
         result: BulkResult[None] = BulkResult()
         elements = self.rows.elements.ids({replica.se for replica in wanted})
         with self.database.write_names() as driver:
             ids = self._ids(driver, [replica.lfn for replica in wanted])
-            copies: list[Row] = []
-            inside: list[Row] = []
+            copies: _Rows = []
+            inside: _Rows = []
             for replica in wanted:
                 lfn, which = replica.lfn, ids.get(replica.lfn)
                 if which is None:

@@ -8,15 +8,13 @@ from typing import Any
 from vse.catalogue.directories import Directories, InTheWay
 from vse.catalogue.sql_rows import split
 from vse.catalogue.sql_statements import Statements
-from vse.db.prepared import Row, as_json
+from vse.db.prepared import as_json
 from vse.errors import AlreadyExists, BadLfn, BadRequest, NoSuchEntry, NotEmpty
 from vse.model import BulkResult, Lfn
 from vse.model.lfn import MAX_LFN_BYTES, MAX_NAME_BYTES
 
 
-def remove_names(
-    driver: Any, statements: Statements, lfns: Sequence[Lfn], now_s: float
-) -> BulkResult[None]:
+def remove_names(driver: Any, statements: Statements, lfns: Sequence[Lfn], now_s: float) -> BulkResult[None]:
     """Remove files, then empty directories from the deepest up."""
     result: BulkResult[None] = BulkResult()
     names = list(dict.fromkeys(lfns))
@@ -75,19 +73,23 @@ def rename_name(driver: Any, statements: Statements, source: Lfn, target: Lfn, n
     if file is not None:
         statements.move_file.run(driver, parent_id, name, file[0])
     elif directory is not None:
-        _move_directory(driver, statements, directory, target, parent_id, wanted)
+        _check_length(driver, statements, source, target)
+        statements.move_directories.run(driver, target, len(source) + 1, *_subtree(source))
+        statements.adopt_directory.run(driver, parent_id, directory[6], directory[0])
 
 
-def _move_directory(
-    driver: Any, statements: Statements, row: Row, target: Lfn, parent_id: int, wanted: str
-) -> None:
-    which, source, modified_s = row[0], row[1], row[6]
+def _subtree(path: str) -> tuple[str, str, str]:
+    """The arguments of a condition on a directory and all below it."""
+    return path, path + "/", path + "0"
+
+
+def _check_length(driver: Any, statements: Statements, source: Lfn, target: Lfn) -> None:
+    """Raise `BadLfn` where a name below ``source`` would be too long below ``target``."""
     growth = len(target.encode()) - len(source.encode())
-    subtree = (source, source + "/", source + "0")
-    longest = statements.longest_below.rows(driver, *subtree, MAX_LFN_BYTES - MAX_NAME_BYTES - 1 - growth)
-    length = (longest[0][0] or 0) + growth
-    if growth > 0 and length > MAX_LFN_BYTES:
-        found = f"a name below it would have {length} bytes; at most {MAX_LFN_BYTES} are possible"
-        raise BadLfn(wanted, found)
-    statements.move_directories.run(driver, target, len(source) + 1, *subtree)
-    statements.adopt_directory.run(driver, parent_id, modified_s, which)
+    if growth <= 0:
+        return
+    over = MAX_LFN_BYTES - MAX_NAME_BYTES - 1 - growth  # no file in a directory shorter than this can be
+    longest = statements.longest_below.rows(driver, *_subtree(source), over)[0][0] or 0
+    if longest + growth > MAX_LFN_BYTES:
+        found = f"a name below it would have {longest + growth} bytes; at most {MAX_LFN_BYTES} are possible"
+        raise BadLfn(f"rename {source} to {target}", found)

@@ -68,7 +68,7 @@ class Statements:
 
     def __init__(self, dialect: sa.Dialect) -> None:
         self._dialect = dialect
-        self._insert = inserting(dialect)
+        self.upserting = inserting(dialect)
         self._pages: dict[tuple[str, bool], Prepared] = {}
 
     def prepared(self, statement: sa.ClauseElement, *arguments: str) -> Prepared:
@@ -109,6 +109,14 @@ class Statements:
         query = sa.select(*_FILE_COLUMNS, *_COPY_COLUMNS).select_from(joined)
         return self.prepared(query if self._sqlite else query.order_by(files.c.id), "names")
 
+    @cached_property
+    def children(self) -> Prepared:
+        """(directory, name, limit) -> file rows of a directory behind ``name``, in order."""
+        query = sa.select(*_FILE_COLUMNS).select_from(_named)
+        query = query.where(directories.c.path == bindparam("directory"), files.c.name > bindparam("name"))
+        query = query.order_by(files.c.name).limit(bindparam("limit"))
+        return self.prepared(query, "directory", "name", "limit")
+
     def page(self, matching: str, further: bool) -> Prepared:
         """One page of a find: located rows of at most ``limit`` files in order.
 
@@ -142,10 +150,13 @@ class Statements:
     def _matches(self, matching: str) -> sa.ColumnElement[bool]:
         pattern: Any = bindparam("pattern", type_=sa.Text)
         if matching == Matching.EXACT:
-            return files.c.name == pattern
+            exact: sa.ColumnElement[bool] = files.c.name == pattern
+            return exact
         if self._sqlite:
-            return files.c.name.op("GLOB", is_comparison=True)(pattern)
-        return files.c.name.like(pattern, escape="\\")
+            matches: sa.ColumnElement[bool] = files.c.name.op("GLOB", is_comparison=True)(pattern)
+            return matches
+        like: sa.ColumnElement[bool] = files.c.name.like(pattern, escape="\\")
+        return like
 
     @property
     def _sqlite(self) -> bool:
@@ -294,18 +305,21 @@ class Statements:
     @cached_property
     def put_replica(self) -> Prepared:
         """A whole row of ``replicas``; over one that is there, whose last access stays."""
-        statement = self._insert(replicas).values(bound_values(replicas))
+        statement = self.upserting(replicas).values(bound_values(replicas))
         keep = {name: statement.excluded[name] for name in ("url", "state", "upstream_id", "told_s")}
         statement = statement.on_conflict_do_update(index_elements=["file_id", "element_id"], set_=keep)
         return self.prepared(statement, *(column.name for column in replicas.columns))
 
     @cached_property
     def tell_replica(self) -> Prepared:
-        """As `put_replica`, but over an upstream's only: what we know by ourselves stays."""
-        statement = self._insert(replicas).values(bound_values(replicas))
+        """As `put_replica`, but only over what the same upstream told before: ours stay."""
+        statement = self.upserting(replicas).values(bound_values(replicas))
         keep = {name: statement.excluded[name] for name in ("url", "state", "upstream_id", "told_s")}
+        told = statement.excluded
         statement = statement.on_conflict_do_update(
-            index_elements=["file_id", "element_id"], set_=keep, where=replicas.c.upstream_id.is_not(None)
+            index_elements=["file_id", "element_id"],
+            set_=keep,
+            where=sa.and_(replicas.c.upstream_id == told.upstream_id, replicas.c.told_s <= told.told_s),
         )
         return self.prepared(statement, *(column.name for column in replicas.columns))
 
@@ -336,7 +350,7 @@ class Statements:
     @cached_property
     def put_contents(self) -> Prepared:
         """(file id, tree, entries); over those that are there."""
-        statement = self._insert(contents).values(bound_values(contents))
+        statement = self.upserting(contents).values(bound_values(contents))
         keep = {name: statement.excluded[name] for name in ("tree", "entries")}
         statement = statement.on_conflict_do_update(index_elements=["file_id"], set_=keep)
         return self.prepared(statement, "file_id", "tree", "entries")
@@ -344,7 +358,7 @@ class Statements:
     @cached_property
     def tell_contents(self) -> Prepared:
         """As `put_contents`, but not over those that are there: ours were verified."""
-        statement = self._insert(contents).values(bound_values(contents))
+        statement = self.upserting(contents).values(bound_values(contents))
         return self.prepared(statement.on_conflict_do_nothing(), "file_id", "tree", "entries")
 
     @cached_property
@@ -360,7 +374,7 @@ class Statements:
 
     def add_name(self, table: sa.Table) -> Prepared:
         """(name), where it is not there yet."""
-        statement = self._insert(table).values(name=bindparam("name", type_=principals.c.name.type))
+        statement = self.upserting(table).values(name=bindparam("name", type_=principals.c.name.type))
         return self.prepared(statement.on_conflict_do_nothing(), "name")
 
 

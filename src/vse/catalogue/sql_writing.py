@@ -150,8 +150,6 @@ def register(
         if file.contents is not None:
             chunk.contents.append((known.id, *file.contents))
         result.ok[lfn] = lfn
-    for lfn in result.failed:
-        result.ok.pop(lfn, None)
     chunk.flush(own=True)
     return result
 
@@ -161,7 +159,9 @@ def _take_over(chunk: Chunk, known: Known, file: NewFile) -> None:
     difference = known.differs(file.size_bytes, file.adler32)
     if difference:
         raise AlreadyExists(
-            f"register {file.lfn}", difference, "files are write-once: remove it first, or choose another name"
+            f"register {file.lfn}",
+            difference,
+            "files are write-once: remove it first, or choose another name",
         )
     adler32 = file.adler32 if known.adler32 is None else known.adler32
     guid = file.guid if known.guid is None else known.guid

@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic.alias_generators import to_pascal
@@ -72,6 +73,16 @@ class ProtocolSettings(_DiracSection):
     output_protocols: tuple[str, ...] = ()
     token_file: SitePath | None = None
     """A file that holds a bearer token (ours; DIRAC has none)."""
+
+    @field_validator("path")
+    @classmethod
+    def _anchored(cls, path: str, info: ValidationInfo) -> str:
+        """Anchor a relative Path: of a mounted storage at the site, of any other at the server's root."""
+        known = info.data
+        kind = known.get("protocol") or known.get("plugin_name") or known.get("section") or ""
+        if kind.lower() == "file":
+            return str(_in_site(Path(path), info))
+        return path if path.startswith("/") else f"/{path}"
 
 
 class ElementSettings(_DiracSection):

@@ -128,11 +128,12 @@ class _Reader:
 
     def __init__(self, engine: sa.Engine) -> None:
         fairy = engine.raw_connection()
-        self.driver: Any = fairy.driver_connection
+        driver: Any = fairy.driver_connection
         fairy.detach()
         self._fairy = fairy
         if engine.dialect.name == "postgresql":
-            self.driver.autocommit = True
+            driver.autocommit = True
+        self.driver = driver
 
     def close(self) -> None:
         with contextlib.suppress(Exception):

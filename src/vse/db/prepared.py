@@ -94,10 +94,11 @@ class Given:
             self.table = elements.table_valued("value", name=argument).render_derived()
 
     def text(self, place: int = 0) -> sa.ColumnElement[str]:
-        return self._column(place, sa.Text())
+        column: sa.ColumnElement[str] = self._column(place, sa.Text())
+        return column
 
     def number(self, place: int = 0) -> sa.ColumnElement[int]:
-        column = self._column(place, sa.BigInteger())
+        column: sa.ColumnElement[int] = self._column(place, sa.BigInteger())
         return column if self._sqlite else sa.cast(column, sa.BigInteger)
 
     def _column(self, place: int, kind: Any) -> Any:

@@ -129,9 +129,7 @@ class LinkTree:
                     for lfn, target in wanted.items()
                 }
                 self._before(plan, wanted)
-                done = [
-                    self._one(handle, lfn, action, wanted[lfn], result) for lfn, action in plan.items()
-                ]
+                done = [self._one(handle, lfn, action, wanted[lfn], result) for lfn, action in plan.items()]
         except NoSuchFile:
             if making is not None:
                 raise
@@ -196,7 +194,7 @@ class LinkTree:
     def _records(self, lfns: Sequence[Lfn]) -> dict[str, str]:
         with self._database.read() as connection:
             query = sa.select(links.c.lfn, links.c.target).where(links.c.lfn.in_(lfns))
-            return {name: target for name, target in connection.execute(query)}
+            return {row.lfn: row.target for row in connection.execute(query)}
 
     def _record_directory(self, path: str) -> None:
         self._record({Lfn(path): _DIRECTORY_MADE})

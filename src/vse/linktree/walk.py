@@ -59,7 +59,7 @@ def _step(handle: int, part: str, path: str, making: Making | None) -> int:
 def found_at(handle: int, name: str) -> object:
     """Return the target of the link ``name``, None where nothing is, `FOREIGN` for anything else."""
     try:
-        return os.readlink(name, dir_fd=handle)  # noqa: PTH115  pathlib knows no descriptors
+        return os.readlink(name, dir_fd=handle)
     except FileNotFoundError:
         return None
     except OSError as error:

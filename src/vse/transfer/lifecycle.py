@@ -15,6 +15,7 @@ own end (a kill, a stop) is no failure of the file.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
@@ -112,12 +113,13 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Somebody asks for the file, and it is not at the destination."""
+    """Somebody asks for the file, and it was not at the destination at ``seen_s``."""
 
     size_bytes: int
     adler32: int | None
     tree: str = ""
     source_se: str | None = None
+    seen_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +227,8 @@ def handle(transfer: Transfer, event: Event, now_s: float, policy: Policy) -> St
 
 
 def _wanted(transfer: Transfer, event: Wanted, now_s: float) -> Step:
-    if transfer.state is State.RUNNING:
+    came_since = transfer.state is State.DONE and (transfer.finished_s or 0.0) >= event.seen_s
+    if transfer.state is State.RUNNING or came_since:
         return transfer, ()
     known = replace(transfer, size_bytes=event.size_bytes, adler32=event.adler32, tree=event.tree)
     if transfer.state is State.QUEUED:
@@ -297,9 +300,7 @@ def _failed(transfer: Transfer, event: Failed, now_s: float, policy: Policy) -> 
     return queued, (keep, GoLast())
 
 
-def _back(
-    transfer: Transfer, now_s: float, reason: VseError, source: str | None, bytes_done: int
-) -> Step:
+def _back(transfer: Transfer, now_s: float, reason: VseError, source: str | None, bytes_done: int) -> Step:
     queued = replace(_unleased(transfer), state=State.QUEUED, not_before_s=now_s, bytes_done=0)
     return queued, (KeepAttempt(_attempt(transfer, now_s, reason, source, bytes_done)),)
 

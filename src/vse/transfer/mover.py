@@ -267,4 +267,3 @@ def _in_vain(job: Job, tried: Sequence[Unlucky]) -> VseError:
     kind = type(next((one.error for one in tried if one.error.retryable), tried[-1].error))
     found = "; ".join(f"{one.source.url}: {one.error.found or one.error}" for one in tried)
     return kind(f"read {name} from any of its {len(tried)} copies", found, tried[-1].error.todo)
-

@@ -98,11 +98,18 @@ class Queue:
 
     # -- working ---------------------------------------------------------------------------------
 
-    def claim(self, owner: str, count: int, slots: int, slots_per_source: int) -> list[Transfer]:
+    def claim(
+        self,
+        owner: str,
+        count: int,
+        slots: int,
+        slots_per_source: int,
+        among: sa.ColumnElement[bool] | None = None,
+    ) -> list[Transfer]:
         """Take up to ``count`` due transfers, first in queue first, as far as there are free slots.
 
         ``slots`` and ``slots_per_source`` count over all stagers of this database. Transfers of
-        stagers that are gone are put back into the queue before.
+        stagers that are gone are put back into the queue before. ``among``: only these, where given.
         """
         with self._database.write() as connection:
             if connection.dialect.name == "postgresql":
@@ -113,7 +120,8 @@ class Queue:
             claimed: list[Transfer] = []
             while len(claimed) < room:
                 full = [se for se, number in busy.items() if se and number >= slots_per_source]
-                due = self._due(connection, room - len(claimed), full)
+                query = due_query(self._clock(), room - len(claimed), full, among)
+                due = [transfer_of(row) for row in connection.execute(query)]
                 if not due:
                     break
                 fitting = []
@@ -153,9 +161,7 @@ class Queue:
             return []
         by_id = {one.transfer_id: one for one in reports}
         with self._database.write() as connection:
-            rows = self._locked(
-                connection, transfers.c.id.in_(list(by_id)), transfers.c.lease_owner == owner
-            )
+            rows = self._locked(connection, transfers.c.id.in_(list(by_id)), transfers.c.lease_owner == owner)
             ours = [(row, by_id[row.id].event) for row in rows if row.attempts == by_id[row.id].number]
             return self._apply(connection, ours)
 
@@ -171,9 +177,7 @@ class Queue:
                 sa.select(sa.func.min(transfers.c.not_before_s)).where(transfers.c.state == State.QUEUED)
             ).scalar()
             lease = connection.execute(
-                sa.select(sa.func.min(transfers.c.lease_until_s)).where(
-                    transfers.c.state == State.RUNNING
-                )
+                sa.select(sa.func.min(transfers.c.lease_until_s)).where(transfers.c.state == State.RUNNING)
             ).scalar()
         return min((when for when in (due, lease) if when is not None), default=None)
 
@@ -242,10 +246,6 @@ class Queue:
         query = sa.select(transfers).where(*where).order_by(transfers.c.place, transfers.c.id)
         return [transfer_of(row) for row in connection.execute(query.with_for_update())]
 
-    def _due(self, connection: sa.Connection, count: int, full: Sequence[str]) -> list[Transfer]:
-        query = due_query(self._clock(), count, full)
-        return [transfer_of(row) for row in connection.execute(query)]
-
     def _take_over(self, connection: sa.Connection) -> None:
         running = transfers.c.state == State.RUNNING
         owners = connection.execute(sa.select(transfers.c.lease_owner).where(running).distinct())
@@ -253,9 +253,7 @@ class Queue:
         lost = sa.or_(transfers.c.lease_until_s < self._clock(), transfers.c.lease_owner.in_(gone))
         self._apply(connection, [(row, LeaseLost()) for row in self._locked(connection, running, lost)])
 
-    def _apply(
-        self, connection: sa.Connection, events: Iterable[tuple[Transfer, Event]]
-    ) -> list[Transfer]:
+    def _apply(self, connection: sa.Connection, events: Iterable[tuple[Transfer, Event]]) -> list[Transfer]:
         """Send each transfer its event and write what comes of it; return all of them afterwards."""
         now_s = self._clock()
         after: list[Transfer] = []
@@ -278,28 +276,31 @@ class Queue:
         return after
 
 
-def due_query(now_s: float, count: int, full: Sequence[str]) -> sa.Select[Any]:
+def due_query(
+    now_s: float, count: int, full: Sequence[str], among: sa.ColumnElement[bool] | None = None
+) -> sa.Select[Any]:
     """Return the query for the next ``count`` due transfers, without those of ``full`` sources.
 
     On PostgreSQL it passes over rows that another transaction is busy with.
     """
     open_source = sa.or_(transfers.c.source_se.is_(None), transfers.c.source_se.not_in(full))
-    return (
+    query = (
         sa.select(transfers)
         .where(transfers.c.state == State.QUEUED, transfers.c.not_before_s <= now_s, open_source)
         .order_by(transfers.c.place, transfers.c.id)
         .limit(count)
         .with_for_update(skip_locked=True)
     )
+    return query if among is None else query.where(among)
 
 
 def _running_by_source(connection: sa.Connection) -> Counter[str | None]:
     query = (
-        sa.select(transfers.c.source_se, sa.func.count())
+        sa.select(transfers.c.source_se, sa.func.count().label("running"))
         .where(transfers.c.state == State.RUNNING)
         .group_by(transfers.c.source_se)
     )
-    return Counter({se: number for se, number in connection.execute(query)})
+    return Counter({row.source_se: row.running for row in connection.execute(query)})
 
 
 def _last_place(connection: sa.Connection) -> int:

@@ -5,6 +5,7 @@ A reader that crashes, hangs or takes too much memory is a file that failed; the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -13,10 +14,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import IO, Any, Protocol, Self, cast
 
 from vse.errors import StorageFault, Unreadable
 from vse.model import Contents, Lfn
@@ -42,6 +43,10 @@ class Verifier(Protocol):
         """
         ...
 
+    def warm(self) -> None:
+        """Get ready in the background: files will come."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -50,6 +55,9 @@ class NoVerifier:
 
     def check(self, lfn: Lfn, path: Path, tree: str, abort: Abort) -> Contents | None:
         return None
+
+    def warm(self) -> None:
+        """Nothing to start."""
 
     def close(self) -> None:
         """Nothing to end."""
@@ -66,8 +74,11 @@ class Readers:
             self._free.put(None)
 
     def warm(self) -> None:
-        """Start a reader in the background, if none runs: it is ready when the first file is here."""
-        reader = self._free.get()
+        """Start a reader, unless one runs; it gets ready by itself."""
+        try:
+            reader = self._free.get_nowait()
+        except queue.Empty:
+            return
         self._free.put(reader or _Reader(self._command))
 
     def check(self, lfn: Lfn, path: Path, tree: str, abort: Abort) -> Contents | None:
@@ -129,6 +140,8 @@ class _Reader:
             )
         except OSError as error:
             raise StorageFault("start a reader of ROOT files", error.strerror or str(error)) from error
+        self._questions = cast(IO[bytes], self._process.stdin)
+        self._answers = cast(IO[bytes], self._process.stdout)
 
     def lives(self) -> bool:
         return self._process.poll() is None
@@ -141,19 +154,16 @@ class _Reader:
         """End the process and forget it. For the one thread that uses it."""
         self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None and not pipe.closed:
-                _quietly(pipe.close)
+        for pipe in (self._questions, self._answers):
+            with contextlib.suppress(OSError):
+                pipe.close()
 
     def ask(self, path: Path, tree: str, timeout_s: float) -> dict[str, Any]:
         """Return the reader's answer; where it gives none, what became of it as the error."""
         question = json.dumps({"path": str(path), "tree": tree, "timeout_s": timeout_s}) + "\n"
         try:
-            stdin, stdout = self._process.stdin, self._process.stdout
-            assert stdin is not None
-            assert stdout is not None
-            os.write(stdin.fileno(), question.encode())
-            line = _line(stdout.fileno(), timeout_s)
+            os.write(self._questions.fileno(), question.encode())
+            line = _line(self._answers.fileno(), timeout_s)
         except TimeoutError:
             self.end()
             return {"error": f"the reader did not come to an end within {timeout_s:g} s"}
@@ -189,12 +199,3 @@ def _ending(code: int | None) -> str:
         except ValueError:
             return f"crashed (signal {-code})"
     return f"ended (exit code {code})"
-
-
-def _quietly(action: Callable[[], object]) -> None:
-    try:
-        action()
-    except OSError:
-        return
-
-

@@ -84,7 +84,7 @@ def _answer(line: str) -> dict[str, Any]:
         return {"error": "reading it takes more memory than a file may"}
     except RecursionError:
         return {"error": "its structure refers to itself"}
-    except Exception as error:  # noqa: BLE001  whatever a broken file makes the reader raise
+    except Exception as error:
         text = " ".join(str(error).split())[:300]
         return {"error": f"the reader says {type(error).__name__}" + (f": {text}" if text else "")}
     finally:
@@ -95,6 +95,8 @@ def serve(memory_bytes: int) -> None:
     """Answer questions until the input ends, with at most ``memory_bytes`` of address space."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    import uproot  # noqa: F401  takes a second: better before the first file is here
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the stager's business; it ends our input
     for line in sys.stdin:
         sys.stdout.write(json.dumps(_answer(line)) + "\n")

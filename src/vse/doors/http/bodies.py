@@ -14,14 +14,15 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 from vse.doors.http.digests import Digests, wants_adler32
 from vse.doors.http.exchange import Disconnected, Exchange, Refused
-from vse.doors.http.files import INLINE_BYTES, OpenFile, OpenFiles
+from vse.doors.http.files import OpenFile, OpenFiles
 from vse.doors.http.ranges import Span, is_not_modified, parse_ranges, range_applies
 from vse.doors.http.threads import blocking
 from vse.errors import BadRequest, Stalled
 
-READ_BYTES = 1024 * 1024
+PIECE_BYTES = 128 * 1024
+"""How much is read and sent at a time."""
 NO_PROGRESS_S = 300.0
-"""A client that takes not even one read's worth in so long is cut off."""
+"""A client that takes not even one piece in so long is cut off."""
 
 _TYPE = (b"content-type", b"application/octet-stream")
 
@@ -31,16 +32,20 @@ async def send_file(exchange: Exchange, files: OpenFiles, digests: Digests) -> N
     file = await files.open(exchange.lfn())
     try:
         headers = list(file.headers)
-        if wants_adler32(exchange.header("want-digest")):
+        if b"want-digest" in exchange.headers and wants_adler32(exchange.header("want-digest")):
             checksum = await digests.adler32(file)
             headers.append((b"digest", f"adler32={checksum.value}".encode()))
-        none_match, since = exchange.header("if-none-match"), exchange.header("if-modified-since")
-        if (none_match or since) and is_not_modified(none_match, since, file.etag, file.modified_s):
+        if _is_not_modified(exchange, file):
             await exchange.answer(304, headers)
             return
         await _send_found(exchange, file, headers, _spans(exchange, file))
     finally:
         file.release()
+
+
+def _is_not_modified(exchange: Exchange, file: OpenFile) -> bool:
+    none_match, since = exchange.header("if-none-match"), exchange.header("if-modified-since")
+    return is_not_modified(none_match, since, file.etag, file.modified_s)
 
 
 def _spans(exchange: Exchange, file: OpenFile) -> list[Span] | None:
@@ -100,40 +105,33 @@ def _content_range(span: Span, file: OpenFile) -> bytes:
 
 
 Part = tuple[bytes, Span]
-
-
-async def _send_spans(exchange: Exchange, file: OpenFile, parts: Sequence[Part], end: bytes) -> None:
-    """Send each part's head and bytes, then ``end``; one message where it is little and in memory."""
-    whole = sum(len(head) + span.size_bytes for head, span in parts) + len(end)
-    if whole <= INLINE_BYTES:
-        if len(parts) == 1:
-            head, span = parts[0]
-            data = file.cached(span.start, span.size_bytes) if span.size_bytes else b""
-            if data is not None and not head:
-                await exchange.body(data, more=False)
-                return
-        await exchange.body(await blocking(_gather, file, parts, end), more=False)
-        return
-    async with _watched(exchange) as gone, asyncio.timeout(NO_PROGRESS_S) as patience:
-        async for piece in _pieces(file, _grouped(parts, end)):
-            patience.reschedule(asyncio.get_running_loop().time() + NO_PROGRESS_S)
-            if gone.done():
-                raise Disconnected
-            await exchange.body(piece, more=True)
-        await exchange.body(b"", more=False)
-
-
 Group = tuple[list[Part], bytes]
 
 
+async def _send_spans(exchange: Exchange, file: OpenFile, parts: Sequence[Part], end: bytes) -> None:
+    """Send each part's head and bytes, then ``end``; one message where it is little."""
+    whole = sum(len(head) + span.size_bytes for head, span in parts) + len(end)
+    if whole <= PIECE_BYTES:
+        await exchange.body(await _read(file, parts, end), more=False)
+        return
+    async with _watched(exchange) as gone, asyncio.timeout(NO_PROGRESS_S) as patience:
+        for group, tail in _grouped(parts, end):
+            patience.reschedule(asyncio.get_running_loop().time() + NO_PROGRESS_S)
+            data = await _read(file, group, tail)
+            if gone.done():
+                raise Disconnected
+            await exchange.body(data, more=True)
+        await exchange.body(b"", more=False)
+
+
 def _grouped(parts: Sequence[Part], end: bytes) -> Iterator[Group]:
-    """Cut and gather parts so that each group makes about one read of `READ_BYTES`."""
+    """Cut and gather parts so that each group has at most `PIECE_BYTES` of the file."""
     group: list[Part] = []
     size_bytes = 0
     for head, span in parts:
-        for start in range(span.start, span.stop, READ_BYTES):
-            piece = Span(start, min(start + READ_BYTES, span.stop))
-            if size_bytes and size_bytes + piece.size_bytes > READ_BYTES:
+        for start in range(span.start, span.stop, PIECE_BYTES):
+            piece = Span(start, min(start + PIECE_BYTES, span.stop))
+            if group and size_bytes + piece.size_bytes > PIECE_BYTES:
                 yield group, b""
                 group, size_bytes = [], 0
             group.append((head if start == span.start else b"", piece))
@@ -141,33 +139,27 @@ def _grouped(parts: Sequence[Part], end: bytes) -> Iterator[Group]:
     yield group, end
 
 
-def _gather(file: OpenFile, parts: Sequence[Part], end: bytes) -> bytes:
+async def _read(file: OpenFile, parts: Sequence[Part], end: bytes) -> bytes | bytearray:
+    """Return the bytes of a group: at once where they are in memory, else by a thread."""
     if len(parts) == 1 and not parts[0][0] and not end:
-        return file.read(parts[0][1].start, parts[0][1].size_bytes)
+        span = parts[0][1]
+        data = file.cached(span.start, span.size_bytes)
+        return data if data is not None else await blocking(file.read_ahead, span.start, span.size_bytes)
+    chunks: list[bytes | bytearray] = []
+    for head, span in parts:
+        piece = file.cached(span.start, span.size_bytes)
+        if piece is None:
+            return await blocking(_gather, file, parts, end)
+        chunks += (head, piece)
+    return b"".join((*chunks, end))
+
+
+def _gather(file: OpenFile, parts: Sequence[Part], end: bytes) -> bytes:
+    file.expect([span for _, span in parts])
     chunks: list[bytes] = []
     for head, span in parts:
         chunks += (head, file.read(span.start, span.size_bytes))
     return b"".join((*chunks, end))
-
-
-async def _pieces(file: OpenFile, groups: Iterator[Group]) -> AsyncIterator[bytes]:
-    """Yield the bytes of each group, reading the next one while the last one is sent."""
-    ahead: asyncio.Task[bytes] | None = None
-    try:
-        for parts, end in groups:
-            reading = asyncio.create_task(blocking(_gather, file, parts, end))
-            if ahead is not None:
-                done, ahead = ahead, reading
-                yield await done
-            ahead = reading
-        if ahead is not None:
-            done, ahead = ahead, None
-            yield await done
-    finally:
-        if ahead is not None:
-            # The descriptor must stay open until the thread is done with it.
-            await asyncio.wait([ahead])
-            ahead.exception()
 
 
 @contextlib.asynccontextmanager

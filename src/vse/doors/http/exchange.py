@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -114,6 +115,7 @@ class Exchange:
                 return bytes(data)
 
 
+@lru_cache(maxsize=4096)
 def lfn_of(escaped_path: str) -> Lfn:
     """Return the LFN of an escaped URL path under ``/data``: the one place where they are unescaped."""
     raw = unquote_to_bytes(escaped_path.removeprefix(DATA_PREFIX))

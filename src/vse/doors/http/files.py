@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from vse.doors.http.exchange import Refused
-from vse.doors.http.ranges import http_date
+from vse.doors.http.ranges import Span, http_date
 from vse.doors.http.threads import blocking
 from vse.errors import (
     AlreadyExists,
@@ -29,8 +30,7 @@ from vse.model import Lfn
 from vse.storage.contract import Driver
 from vse.storage.drivers.os_errors import mapped
 
-INLINE_BYTES = 256 * 1024
-"""At most so much is read on the event loop itself."""
+_AHEAD_BYTES = 4 * 1024 * 1024
 
 _TELLABLE = (UsageError, NotFound, AlreadyExists, NotEmpty, IntegrityError, StorageFull)
 
@@ -104,16 +104,28 @@ class OpenFile:
         self._retired = False
 
     def cached(self, offset: int, size_bytes: int) -> bytes | bytearray | None:
-        """Return bytes if that takes no wait for a disk, else None. Never waits on Linux file systems
-        that can tell; on those that cannot (tmpfs, some network ones) it reads at once."""
+        """Return bytes if they are in memory, else None; never waits for a disk.
+
+        On file systems that cannot tell (tmpfs, some network ones) it reads at once.
+        """
         buffer = bytearray(size_bytes)
         try:
-            count = os.preadv(self.fd, [buffer], offset, os.RWF_NOWAIT)
+            count = os.preadv(self.fd, [buffer], offset, os.RWF_NOWAIT) if size_bytes else 0
         except BlockingIOError:
             return None
         except OSError:
             return self.read(offset, size_bytes)
         return buffer if count == size_bytes else None
+
+    def expect(self, spans: Iterable[Span]) -> None:
+        """Let the kernel fetch what will be read soon, all at once."""
+        for span in spans:
+            os.posix_fadvise(self.fd, span.start, span.size_bytes, os.POSIX_FADV_WILLNEED)
+
+    def read_ahead(self, offset: int, size_bytes: int) -> bytes:
+        """As `read`, for one who reads on: what follows is fetched meanwhile."""
+        self.expect([Span(offset, offset + size_bytes + _AHEAD_BYTES)])
+        return self.read(offset, size_bytes)
 
     def read(self, offset: int, size_bytes: int) -> bytes:
         """Return exactly ``size_bytes`` bytes; may wait for the disk.

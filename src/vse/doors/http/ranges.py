@@ -83,7 +83,9 @@ def is_not_modified(none_match: str | None, since: str | None, etag: str, modifi
     if none_match is not None:
         tags = [tag.strip().removeprefix("W/") for tag in none_match.split(",")]
         return "*" in tags or etag in tags
-    since_s = parse_http_date(since) if since else None
+    if since is None:
+        return False
+    since_s = parse_http_date(since)
     return since_s is not None and modified_s <= since_s
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,9 @@ class FileReader:
 
     def __init__(self, path: Path) -> None:
         self._wanted = f"read {path}"
+        self._lock = threading.Lock()
+        self._calls = 0
+        self._closed = False
         # O_NONBLOCK: opening a named pipe would wait for somebody to write to it.
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         status = os.fstat(self._descriptor)
@@ -62,12 +66,18 @@ class FileReader:
         return max(0, min(size_bytes, self.size_bytes - offset))
 
     def _call(self, call: Callable[..., T], *arguments: Any) -> T:
-        if self._descriptor < 0:
-            raise BadRequest(self._wanted, "it was closed")
+        with self._lock:
+            if self._closed:
+                raise BadRequest(self._wanted, "it was closed")
+            self._calls += 1
         try:
             return call(self._descriptor, *arguments)
         except OSError as error:
             raise mapped(self._wanted, error) from error
+        finally:
+            with self._lock:
+                self._calls -= 1
+                self._let_go()
 
     def _check(self, missing_bytes: int) -> None:
         """Raise where the file is not what it was when it was opened, or bytes are missing."""
@@ -80,9 +90,15 @@ class FileReader:
             raise ShortRead(self._wanted, f"{missing_bytes} bytes are missing")
 
     def close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        """Close once the calls of other threads are through; a number may be another file's after that."""
+        with self._lock:
+            self._closed = True
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._closed and not self._calls and self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def __enter__(self) -> Self:
         return self

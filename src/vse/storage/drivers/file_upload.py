@@ -48,10 +48,11 @@ class FileUpload:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         with self._guarded():
+            descriptor = self._open()
             view = memoryview(data).cast("B")
             self._declared.update(view)
             while view:
-                view = view[os.write(self._open(), view) :]
+                view = view[os.write(descriptor, view) :]
 
     def partial_path(self) -> Path | None:
         return self._partial

@@ -19,11 +19,12 @@ from vse.storage.drivers.http_reader import HttpReader
 from vse.storage.drivers.http_session import (
     HttpSession,
     Origin,
+    discard,
     error_of,
     escaped,
     mapped,
     path_in,
-    said_in,
+    refusal,
 )
 from vse.storage.drivers.http_upload import HttpUpload
 from vse.storage.drivers.in_bulk import each
@@ -69,7 +70,7 @@ class HttpDriver:
         url = self._session.url(path)
         wanted = f"look at {url}"
         response = self._session.request("HEAD", url, wanted)
-        response.close()
+        discard(response)
         length = response.headers.get("Content-Length", "")
         modified_s = http_listing.seconds(response.headers.get("Last-Modified"))
         if response.status == 200 and length.isdecimal() and int(length) > 0:
@@ -95,14 +96,8 @@ class HttpDriver:
         wanted = f"write {self._session.url(path)}"
         if size_bytes < 0:
             raise errors.BadRequest(wanted, f"a file cannot have {size_bytes} bytes")
-        response = self._session.request("HEAD", self._session.url(path), wanted)
-        response.close()
-        if response.status != 404:
-            if response.status < 400:
-                raise errors.AlreadyExists(
-                    wanted, "the name is taken", "files are write-once: remove it first"
-                )
-            raise error_of(response.status, wanted)
+        if self._exists(path, wanted):
+            raise errors.AlreadyExists(wanted, "the name is taken", "files are write-once: remove it first")
 
         def confirm(expected_bytes: int) -> StoredFile:
             stored = self._stat_one(path)
@@ -149,16 +144,46 @@ class HttpDriver:
             if response.status == 409:
                 raise errors.NotEmpty(wanted, "the directory still holds something")
             if response.status not in (200, 204):
-                raise error_of(response.status, wanted, said_in(response))
+                raise refusal(response, wanted)
         finally:
-            response.close()
+            discard(response)
 
     def rename(self, source: str, target: str) -> None:
         url = self._session.url(source)
         wanted = f"rename {url} to {target}"
+        if self._move(url, target, wanted):
+            return
+        # 409 is 'no directory for it' (RFC 4918 §9.9.4), but some servers mean 'the name is taken'.
+        if self._exists(target, wanted):
+            raise errors.AlreadyExists(wanted, "the name is taken")
+        self._make_parents(target, wanted)
+        if not self._move(url, target, wanted):
+            raise errors.AlreadyExists(wanted, "the name is taken, or its directory cannot be made")
+
+    def _move(self, url: str, target: str, wanted: str) -> bool:
+        """Whether the server moved it; False where it answers 409."""
         headers = {"Destination": self._session.url(target), "Overwrite": "F"}
-        with self._session.answered("MOVE", url, wanted, accept=(201, 204), headers=headers):
-            pass
+        with self._session.answered("MOVE", url, wanted, accept=(201, 204, 409), headers=headers) as response:
+            return response.status != 409
+
+    def _exists(self, path: str, wanted: str) -> bool:
+        response = self._session.request("HEAD", self._session.url(path), wanted)
+        discard(response)
+        if response.status >= 400 and response.status != 404:
+            raise error_of(response.status, wanted)
+        return response.status < 400
+
+    def _make_parents(self, path: str, wanted: str) -> None:
+        """Make the missing directories above ``path``, the highest first."""
+        missing = []
+        parent = path.rpartition("/")[0]
+        while parent and not self._exists(parent, wanted):
+            missing.append(parent)
+            parent = parent.rpartition("/")[0]
+        for directory in reversed(missing):
+            # 405: somebody else has made it meanwhile (RFC 4918 §9.3.1).
+            with self._session.answered("MKCOL", self._session.url(directory), wanted, accept=(201, 405)):
+                pass
 
     def checksum(self, paths: Sequence[str], algorithm: str) -> BulkResult[Checksum]:
         if algorithm not in self.capabilities.checksums:
@@ -205,10 +230,10 @@ class HttpDriver:
             if response.status in _NO_WEBDAV:
                 raise errors.Unsupported(wanted, "the server does not speak WebDAV")
             if response.status != 207:
-                raise error_of(response.status, wanted, said_in(response))
+                raise refusal(response, wanted)
             with mapped(wanted):
                 yield from http_listing.described(response.stream(CHUNK_BYTES, decode_content=False))
         except http_listing.BadListing as error:
             raise errors.ServerFault(wanted, f"the server's answer cannot be used: {error}") from error
         finally:
-            response.close()
+            discard(response)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
@@ -29,6 +31,8 @@ class HttpReader:
         self._wanted = f"read {self._url}"
         self._closed = False
         self._many_at_once = True
+        self._lock = threading.Lock()
+        self._answers: set[urllib3.BaseHTTPResponse] = set()
 
     def pread(self, offset: int, size_bytes: int) -> bytes:
         asked = self._clipped(offset, size_bytes)
@@ -54,14 +58,17 @@ class HttpReader:
         start, end = self._clipped(offset, self.size_bytes)
         if start == end:
             return
-        headers = {"Range": f"bytes={start}-"} if start else {}
-        with self._session.answered(
-            "GET", self._url, self._wanted, accept=(200, 206), headers=headers
-        ) as response:
+        with self._get(f"bytes={start}-" if start else None) as response:
             yield from self._body(response, start, end)
 
     def close(self) -> None:
-        self._closed = True
+        """Close, and end what other threads are reading: they raise."""
+        with self._lock:
+            self._closed = True
+            open_now = list(self._answers)
+        for response in open_now:
+            with suppress(OSError, ValueError, RuntimeError):  # it has ended by itself
+                response.shutdown()
 
     def __enter__(self) -> Self:
         return self
@@ -71,19 +78,34 @@ class HttpReader:
     ) -> None:
         self.close()
 
-    def _clipped(self, offset: int, size_bytes: int) -> ranges.Range:
+    @contextmanager
+    def _get(self, byte_range: str | None) -> Iterator[urllib3.BaseHTTPResponse]:
+        headers = {"Range": byte_range} if byte_range else {}
+        with self._session.answered(
+            "GET", self._url, self._wanted, accept=(200, 206), headers=headers
+        ) as response:
+            with self._lock:
+                self._answers.add(response)
+            try:
+                self._check_open()
+                yield response
+            finally:
+                with self._lock:
+                    self._answers.discard(response)
+
+    def _check_open(self) -> None:
         if self._closed:
             raise BadRequest(self._wanted, "it was closed")
+
+    def _clipped(self, offset: int, size_bytes: int) -> ranges.Range:
+        self._check_open()
         if offset < 0 or size_bytes < 0:
             raise BadRequest(self._wanted, f"a range from {offset} of {size_bytes} bytes is impossible")
         start = min(offset, self.size_bytes)
         return start, min(start + size_bytes, self.size_bytes)
 
     def _fetch(self, asked: ranges.Range) -> bytes:
-        headers = {"Range": ranges.header([asked])}
-        with self._session.answered(
-            "GET", self._url, self._wanted, accept=(200, 206), headers=headers
-        ) as response:
+        with self._get(ranges.header([asked])) as response:
             return b"".join(self._body(response, *asked))
 
     def _fetch_many(self, asked: Sequence[ranges.Range]) -> list[bytes | memoryview]:
@@ -102,10 +124,7 @@ class HttpReader:
     def _ask_for_parts(self, asked: Sequence[ranges.Range]) -> dict[ranges.Range, memoryview]:
         """Return what one multi-range request gives; nothing from a server that does not do them."""
         limit = sum(end - start for start, end in asked) + _PART_HEAD_BYTES * (len(asked) + 2)
-        headers = {"Range": ranges.header(asked)}
-        with self._session.answered(
-            "GET", self._url, self._wanted, accept=(200, 206), headers=headers
-        ) as response:
+        with self._get(ranges.header(asked)) as response:
             try:
                 boundary = ranges.boundary_of(response.headers.get("Content-Type"))
                 if response.status == 200 or boundary is None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import json
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -27,6 +28,7 @@ TRANSPORTS = {"http": "http", "dav": "http", "https": "https", "davs": "https"}
 """The protocols spoken here, and what carries each."""
 CONNECT_TIMEOUT_S = 10.0
 MAX_REDIRECTS = 5
+MAX_SAID_BYTES = 4096
 _REDIRECTS = (301, 302, 303, 307, 308)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _AT_ONCE = 16
@@ -61,14 +63,40 @@ _TODO: dict[type[errors.VseError], str] = {
 }
 
 
-def error_of(status: int, wanted: str, said: str = "") -> errors.VseError:
-    """Return the error that ``status`` tells of."""
+def error_of(status: int, wanted: str, content_type: str = "", body: bytes = b"") -> errors.VseError:
+    """Return the error that an answer tells of.
+
+    Another VSE says in its body which error of the tree it was; it is believed where that fits the status.
+    """
     kind = STATUS.get(status, errors.ServerFault if status >= 500 else errors.BadRequest)
+    said, code = _said(content_type, body)
+    told = next((one for one in errors.tree() if code and one.code == code), kind)
+    if _status_of(told) == status:
+        kind = told
     reason = http.client.responses.get(status, "")
     found = f"the server answered {status} {reason}".rstrip()
     if said:
         found += f" ({said})"
     return kind(wanted, found, _TODO.get(kind, ""))
+
+
+def _status_of(kind: type[errors.VseError]) -> int:
+    return errors.http_status(kind(""))
+
+
+def _said(content_type: str, body: bytes) -> tuple[str, str]:
+    """Return what an answer says for people, cut to what fits in a message, and its code of the tree."""
+    text, code = "", ""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind in ("application/json", "application/problem+json"):
+        with suppress(ValueError):
+            data = json.loads(body)
+            if isinstance(data, dict):
+                text = str(data.get("found") or data.get("detail") or data.get("title") or "")
+                code = str(data.get("code", ""))
+    elif kind in ("text/plain", ""):
+        text = body.decode("utf-8", "replace").strip().partition("\n")[0]
+    return "".join(char if char.isprintable() else " " for char in text[:200]).strip(), code
 
 
 class Origin(NamedTuple):
@@ -237,7 +265,7 @@ class HttpSession:
         response = self.request(method, url, wanted, headers=headers, body=body)
         try:
             if response.status not in accept:
-                raise error_of(response.status, wanted, said_in(response))
+                raise refusal(response, wanted)
             with mapped(wanted):
                 yield response
         finally:
@@ -295,24 +323,17 @@ def is_same_with_slash(url: str, target: str) -> bool:
     return target.partition("?")[0] == url.partition("?")[0] + "/"
 
 
-def said_in(response: urllib3.BaseHTTPResponse) -> str:
-    """Return the first line of an answer's text, cut to what fits in a message."""
-    if response.headers.get("Content-Type", "").partition(";")[0] not in ("text/plain", ""):
-        return ""
-    try:
-        text = response.read(2048, decode_content=False).decode("utf-8", "replace")
-    except (HTTPError, OSError):
-        return ""
-    line = text.strip().partition("\n")[0][:200]
-    return "".join(char if char.isprintable() else " " for char in line).strip()
+def refusal(response: urllib3.BaseHTTPResponse, wanted: str) -> errors.VseError:
+    """Return the error that an answer with an unwanted status tells of."""
+    body = b""
+    with suppress(HTTPError, OSError):
+        body = response.read(MAX_SAID_BYTES, decode_content=False)
+    return error_of(response.status, wanted, response.headers.get("Content-Type", ""), body)
 
 
 def discard(response: urllib3.BaseHTTPResponse) -> None:
     """Give the connection back where the answer was read to its end; close it otherwise."""
-    length = getattr(response, "length_remaining", None)
-    if length == 0:
+    if response.connection is not None and getattr(response, "length_remaining", None) == 0:
         response.drain_conn()
-        response.release_conn()
-    else:
-        response.close()
-        response.release_conn()
+    response.close()
+    response.release_conn()

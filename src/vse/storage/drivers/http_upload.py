@@ -11,6 +11,7 @@ import io
 import select
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,11 +19,12 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from vse.errors import AlreadyExists, BadRequest, SourceUnavailable, VseError
+from vse.errors import AlreadyExists, BadRequest, ServerFault, SourceUnavailable, VseError
 from vse.model import Checksum
 from vse.storage.contract import StoredFile
 from vse.storage.drivers.http_session import (
     MAX_REDIRECTS,
+    MAX_SAID_BYTES,
     HttpSession,
     Origin,
     error_of,
@@ -72,16 +74,27 @@ class PutRequest:
 
     def refused(self, wait_s: float = 0.0) -> bool:
         """Whether a final answer has come before the body is whole; waits up to ``wait_s`` for any."""
+        until_s = time.monotonic() + wait_s
         with mapped(self._wanted):
-            ready = self._pending() or bool(select.select([self._socket], [], [], wait_s)[0])
-            if ready:
-                self._receive()
-            while self._early.startswith(b"HTTP/") and self._early[9:10] == b"1":
-                head, separator, rest = self._early.partition(b"\r\n\r\n")
-                if not separator:
-                    return False
-                self._early = rest
-        return bool(self._early)
+            while True:
+                left_s = max(0.0, until_s - time.monotonic())
+                if self._pending() or select.select([self._socket], [], [], left_s)[0]:
+                    self._receive()
+                final = self._is_final()
+                if final is not None or time.monotonic() >= until_s:
+                    return bool(final)
+
+    def _is_final(self) -> bool | None:
+        """Whether what came is more than '100 Continue' (which is dropped); None if nothing came whole."""
+        interim = None
+        while len(self._early) > len("HTTP/1.1 1"):
+            if self._early[9:10] != b"1":
+                return True
+            _, separator, rest = self._early.partition(b"\r\n\r\n")
+            if not separator:
+                break
+            self._early, interim = rest, False
+        return interim
 
     def send(self, data: memoryview) -> None:
         with mapped(self._wanted):
@@ -98,6 +111,9 @@ class PutRequest:
         return response
 
     def close(self) -> None:
+        """Drop the connection, also under another thread that is sending on it."""
+        with suppress(OSError, AttributeError):
+            self._connection.sock.shutdown(socket.SHUT_RDWR)
         with suppress(OSError):
             self._connection.close()
 
@@ -240,14 +256,15 @@ class HttpUpload:
             raise self._error(response)
 
     def _error(self, response: http.client.HTTPResponse) -> VseError:
+        if response.status == 201:
+            return ServerFault(self._wanted, "the server answered 201 Created before it had the file")
         if response.status < 300:
             found = f"the server answered {response.status} in place of 201 Created"
             return AlreadyExists(self._wanted, f"{found}: the name was taken")
-        said = ""
+        body = b""
         with suppress(VseError), mapped(self._wanted):
-            if response.headers.get_content_type() == "text/plain":
-                said = response.read(2048).decode("utf-8", "replace").strip().partition("\n")[0][:200]
-        return error_of(response.status, self._wanted, "".join(filter(str.isprintable, said)))
+            body = response.read(MAX_SAID_BYTES)
+        return error_of(response.status, self._wanted, response.getheader("Content-Type", ""), body)
 
     def _check_open(self) -> None:
         if self._ended:

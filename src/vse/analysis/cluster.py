@@ -1,0 +1,97 @@
+"""Workers on this machine: a Dask cluster that starts in the background and leaves nothing behind.
+
+As PROOF-Lite (seed 002 §4.1.6): one process a core, nothing to configure. It listens on 127.0.0.1 only
+and has no dashboard.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+from vse.errors import WorkersLost
+
+_DASK = {
+    "distributed.worker.multiprocessing-method": "spawn",
+    "distributed.scheduler.work-stealing": False,
+    "distributed.admin.low-level-log-length": 100,
+    "distributed.admin.log-length": 100,
+    "distributed.comm.retry.count": 0,
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+}
+_NOISY = ("distributed", "distributed.nanny", "distributed.worker", "distributed.scheduler", "distributed.core")
+
+
+class LocalWorkers:
+    """``count`` worker processes (0: one a processor) and a client for them.
+
+    They start in the background as soon as this is made; `client` waits for them. Use it as a context
+    manager, or call `close`, which takes well under three seconds.
+    """
+
+    def __init__(self, count: int = 0) -> None:
+        self.count = count or len(os.sched_getaffinity(0))
+        self._cluster: Any = None
+        self._client: Any = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._start, name="vse-local-workers", daemon=True)
+        self._thread.start()
+
+    @property
+    def client(self) -> Any:
+        """The `distributed.Client`. Raises `WorkersLost` where the workers could not be started."""
+        self._thread.join()
+        if self._client is None:
+            reason = str(self._error or "they were closed")
+            todo = "look at the memory and the processes of this machine"
+            raise WorkersLost(f"start {self.count} workers", reason, todo) from self._error
+        return self._client
+
+    def _start(self) -> None:
+        try:
+            import dask
+            from distributed import Client, LocalCluster
+
+            for name in _NOISY:
+                logging.getLogger(name).setLevel(logging.CRITICAL)
+            dask.config.set(_DASK)
+            self._cluster = LocalCluster(
+                n_workers=self.count,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address=None,
+                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+                silence_logs=logging.CRITICAL,
+                preload=["vse.analysis.preload"],
+            )
+            self._client = Client(self._cluster, set_as_default=False)
+        except BaseException as error:  # told to whoever asks for the client
+            self._error = error
+
+    def close(self) -> None:
+        """Stop the workers; may be called any number of times."""
+        self._thread.join()
+        client, self._client = self._client, None
+        cluster, self._cluster = self._cluster, None
+        if client is not None:
+            client.close(timeout=1)
+        if cluster is not None:
+            cluster.close(timeout=2)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def start_local(count: int = 0) -> LocalWorkers:
+    """Begin to start workers and return at once."""
+    return LocalWorkers(count)

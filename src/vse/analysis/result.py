@@ -1,0 +1,109 @@
+"""What an analysis gives, and what it tells on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from vse.analysis.ledger import FailedRange
+
+
+class FileResult(NamedTuple):
+    """One file that was analysed. ``entries`` is None where it could not be opened."""
+
+    lfn: str
+    url: str
+    source: str
+    size_bytes: int
+    entries: int | None
+    entries_done: int
+    entries_failed: int
+    read_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisResult:
+    """The merged output and the books: what is in it, and what is not and why.
+
+    ``output``: what the script's functions returned, added up (None where no entry was processed).
+    ``broken``: files that could not be read; ``missing``: files that never came; both (lfn, reason).
+    """
+
+    script: str
+    dataset: str
+    output: Any
+    entries_processed: int
+    files: list[FileResult]
+    failed: list[FailedRange]
+    broken: list[tuple[str, str]]
+    missing: list[tuple[str, str]]
+    read_bytes: int
+    wall_s: float
+    workers: int
+    packets: int
+    workers_lost: int
+    entries_by_worker: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        return not (self.failed or self.broken or self.missing)
+
+    @property
+    def entries_failed(self) -> int:
+        return sum(item.entries for item in self.failed)
+
+    @property
+    def rate(self) -> float:
+        """Entries a second."""
+        return self.entries_processed / self.wall_s if self.wall_s > 0 else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the output, as JSON."""
+        return {
+            "script": self.script,
+            "dataset": self.dataset,
+            "complete": self.complete,
+            "entries_processed": self.entries_processed,
+            "entries_failed": self.entries_failed,
+            "files": [item._asdict() for item in self.files],
+            "failed": [
+                {
+                    "lfn": item.lfn,
+                    "start": item.start,
+                    "stop": item.stop,
+                    "error": item.failure.message,
+                    "traceback": item.failure.traceback,
+                }
+                for item in self.failed
+            ],
+            "broken": [{"lfn": lfn, "error": error} for lfn, error in self.broken],
+            "missing": [{"lfn": lfn, "error": error} for lfn, error in self.missing],
+            "read_bytes": self.read_bytes,
+            "wall_s": self.wall_s,
+            "entries_per_s": self.rate,
+            "workers": self.workers,
+            "workers_lost": self.workers_lost,
+            "packets": self.packets,
+            "entries_by_worker": self.entries_by_worker,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A moment of an analysis. ``output`` is the sum so far: look at it, do not keep or change it.
+
+    ``eta_s`` is None while nothing can be said: no rate yet, or files still to come.
+    """
+
+    entries_done: int
+    entries_failed: int
+    entries_expected: int
+    files: int
+    files_done: int
+    more_files: bool
+    read_bytes: int
+    elapsed_s: float
+    rate: float
+    eta_s: float | None
+    workers: dict[str, int]
+    output: Any

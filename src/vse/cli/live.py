@@ -1,0 +1,102 @@
+"""Progress that is looked at while files arrive and events are read."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress import Progress, TaskID
+
+from vse.cli.output import byte_progress, duration, err, event_progress, size
+from vse.staging.values import FileFailed, FileStaged, Moved, News
+
+if TYPE_CHECKING:
+    from vse.analysis.result import Progress as AnalysisProgress
+
+
+class StagingView:
+    """Files, bytes, rate and time to come of a staging; one line for each file that fails.
+
+    ``total_files`` and ``total_bytes`` are what is to come. `hear` may be called from any thread.
+    """
+
+    def __init__(self, total_files: int, total_bytes: int, label: str = "staging") -> None:
+        self.progress: Progress = byte_progress()
+        self._total_files = total_files
+        self._total_bytes = total_bytes
+        self._lock = threading.Lock()
+        self._bytes: dict[str, int] = {}
+        self._staged: set[str] = set()
+        self._task: TaskID = self.progress.add_task(
+            label, total=total_bytes or None, files=f"0/{total_files}"
+        )
+
+    def hear(self, news: News) -> None:
+        with self._lock:
+            if isinstance(news, Moved):
+                self._bytes[news.lfn] = news.bytes_done
+            elif isinstance(news, FileStaged):
+                self._bytes[news.lfn] = news.size_bytes
+                self._staged.add(news.lfn)
+            elif isinstance(news, FileFailed):
+                self._bytes.pop(news.lfn, None)
+                kind = "[red]given up[/red]" if news.final else "[yellow]will try again[/yellow]"
+                err.print(f"{kind}", end=" ")
+                err.print(str(news.error), markup=False)
+            self.progress.update(
+                self._task,
+                completed=sum(self._bytes.values()),
+                files=f"{len(self._staged)}/{self._total_files}",
+            )
+
+    def finish(self) -> None:
+        """Show the end as it is, also where other processes carried some of the files."""
+        self.progress.stop_task(self._task)
+
+
+class AnalysisView:
+    """Events, rate and time to come of an analysis."""
+
+    def __init__(self, label: str = "analysing") -> None:
+        self.progress: Progress = event_progress()
+        self._task: TaskID = self.progress.add_task(label, total=None, rate="")
+
+    def hear(self, news: AnalysisProgress) -> None:
+        self.progress.update(
+            self._task,
+            total=news.entries_expected or None,
+            completed=news.entries_done,
+            rate=f"{news.rate / 1e3:,.0f} k events/s",
+        )
+
+
+class Views:
+    """Several progress displays as one, refreshed together; plain lines at the end off a terminal."""
+
+    def __init__(self, *views: StagingView | AnalysisView | None) -> None:
+        self._views = [view for view in views if view is not None]
+        group = Group(*(view.progress for view in self._views))
+        self._live = Live(group, console=err, refresh_per_second=8) if err.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for view in self._views:
+            if isinstance(view, StagingView):
+                view.finish()
+        if self._live is not None:
+            self._live.stop()
+
+
+def summary_of_bytes(size_bytes: int, wall_s: float) -> str:
+    """Return ``98.3 MB in 8.1 s (12.1 MB/s)``."""
+    rate = f" ({size(size_bytes / wall_s)}/s)" if wall_s > 0 and size_bytes else ""
+    return f"{size(size_bytes)} in {duration(wall_s)}{rate}"

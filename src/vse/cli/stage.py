@@ -1,0 +1,68 @@
+"""``vse stage``: bring a dataset here."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from vse.cli.context import Json, open_site
+from vse.cli.output import emit_json, err, out
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("stage", rich_help_panel="Data")(stage)
+
+
+def stage(
+    context: typer.Context,
+    query: Annotated[str, typer.Argument(help="A dataset query, or a path with a glob.")],
+    to: Annotated[str, typer.Option(help="The storage element; default: stager.destination.")] = "",
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Move the files now, or leave them to a stager.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Bring every file of a dataset here, verified, each with its link.
+
+    What is here is not moved again; what somebody else asked for is moved once. Stopped (Ctrl-C) or
+    killed, it goes on from where it was when the same command is given again.
+
+    Examples:
+
+      vse stage 'Find;BasePath=/lhc/data;FileName=*.root'
+
+      vse stage '/lhc/data/2026/*.root' --no-wait
+    """
+    from vse.app.stage import end_of, stage_dataset
+    from vse.cli import status
+    from vse.cli.live import StagingView, Views, summary_of_bytes
+    from vse.model import DatasetQuery
+
+    dataset = DatasetQuery.parse(query)
+    with open_site(context) as site:
+        started = time.monotonic()
+        job = stage_dataset(site, dataset, to)
+        if wait and not job.over:
+            view = StagingView(job.waiting_files, job.waiting_bytes)
+            with Views(view):
+                job.run(view.hear)
+        final = job.status()
+        if as_json:
+            emit_json(status.as_dict(final))
+        elif wait:
+            for broken in final.broken:
+                err.print(f"[red]failed[/red] {broken.lfn}: ", end="")
+                err.print(str(broken.error), markup=False)
+            out.print(
+                f"{final.here_files} of {final.total_files} files are here; moved "
+                f"{summary_of_bytes(job.moved_bytes, time.monotonic() - started)}. "
+                f"Links: {site.links.path(dataset.base)}"
+            )
+        else:
+            out.print(
+                f"Request {final.request.id}: {job.waiting_files} files to come, {final.here_files} are here. "
+                f"Look with: vse status {final.request.id}"
+            )
+        end_of(final, wait)

@@ -1,0 +1,382 @@
+"""The stager: claims transfers, moves the files, records what became of them (seed 002 §4.3.5).
+
+Any number of stagers, in any number of processes, work on one database. All bookkeeping is done by the
+thread that called `Stager.run`, many files at a time; the slots only move bytes; a third kind, the
+minder, renews leases and ends what hangs, whatever the others are busy with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue as std_queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from vse.catalogue.port import Catalogue, Names, NewReplica
+from vse.config.settings import StagerSettings
+from vse.errors import Interrupted, NoSuchEntry, VseError
+from vse.model import BulkResult, Clock, Located
+from vse.staging.jobs import plan_job
+from vse.staging.requests import Staging, waiting_for
+from vse.staging.values import FileFailed, FileStaged, News
+from vse.staging.values import Moved as MovedNews
+from vse.storage.element import Elements
+from vse.transfer.instance import new_owner
+from vse.transfer.lifecycle import Event, Failed, Progressed, PutBack, State, Succeeded, Transfer
+from vse.transfer.mover import Job, Limits, Live, Moved, Mover, Source
+from vse.transfer.queue import Queue, Report
+from vse.transfer.verification import Verifier
+
+_LOOK_S = 1.0
+"""How often an idle stager looks for what other processes queued."""
+_TICK_S = 0.25
+"""How soon a stop is seen, and how often news of bytes are told."""
+_BEAT_S = 2.0
+"""How often at least leases are renewed, bytes written down, and cancelled moves noticed."""
+_GRACE_S = 5.0
+"""How long a move that was ended may take to notice, before its slot is given to another thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a move ended: moved, not begun (no free slot at any source), or an error."""
+
+    live: Live
+    job: Job | None
+    moved: Moved | None
+    error: VseError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a stager works with."""
+
+    names: Names
+    catalogue: Catalogue
+    elements: Elements
+    queue: Queue
+    staging: Staging
+    verifier: Verifier
+
+
+class Stager:
+    """Runs transfers. One `run` at a time; `wake` and `stop` from any thread."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        settings: StagerSettings,
+        tell: Callable[[News], None] = lambda _: None,
+        clock: Clock = time.time,
+    ) -> None:
+        self.owner = new_owner()
+        self._parts = parts
+        self._settings = settings
+        self._limits = Limits(settings.no_progress_s, settings.timeout_s)
+        self._tell = tell
+        self._clock = clock
+        self._mover = Mover(parts.verifier)
+        self._inbox: std_queue.SimpleQueue[Outcome | None] = std_queue.SimpleQueue()
+        self._jobs: std_queue.SimpleQueue[tuple[Live, Job] | None] = std_queue.SimpleQueue()
+        self._running: dict[int, Live] = {}
+        self._threads = 0
+        self._lock = threading.Lock()
+        self._ended_s: dict[int, float] = {}
+        self._told: dict[int, int] = {}
+
+    # -- life ------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Look at the queue now: something was put into it."""
+        self._inbox.put(None)
+
+    def run(self, stop: threading.Event, until: Sequence[int] | None = None) -> None:
+        """Work until ``stop`` is set, or until the requests ``until`` have ended (only their files then).
+
+        However it ends, running moves are ended, their partial files removed, and they are back in the
+        queue, with no failure counted. An error of the database ends it as well.
+        """
+        self._jobs = std_queue.SimpleQueue()
+        self._sweep()
+        self._parts.staging.settle()
+        over = threading.Event()
+        minder = threading.Thread(target=self._mind, args=(over,), name="vse-minder", daemon=True)
+        minder.start()
+        look_s = 0.0
+        try:
+            while not stop.is_set():
+                outcomes, woken = self._gather(look_s, stop)
+                self._record(outcomes)
+                if until is not None and self._parts.staging.all_over(until):
+                    break
+                now_s = time.monotonic()
+                if outcomes or woken or now_s >= look_s:
+                    look_s = now_s + self._fill(until)
+        finally:
+            self._shut_down()
+            over.set()
+            minder.join()
+
+    def _gather(self, look_s: float, stop: threading.Event) -> tuple[list[Outcome], bool]:
+        """Wait for outcomes, a `wake`, a stop, or the time to look again."""
+        while not stop.is_set():
+            left_s = look_s - time.monotonic()
+            if left_s <= 0 and self._inbox.empty():
+                return [], False
+            try:
+                first = self._inbox.get(timeout=max(0.0, min(left_s, _TICK_S)))
+            except std_queue.Empty:
+                self._tell_progress()
+                continue
+            news = [first]
+            while not self._inbox.empty():
+                news.append(self._inbox.get())
+            return [one for one in news if one is not None], None in news
+        return [], False
+
+    def _shut_down(self) -> None:
+        """End every running move and put it back."""
+        reason = Interrupted("finish the transfers", "the stager was stopped", "start it again to go on")
+        with self._lock:
+            running = dict(self._running)
+        for live in running.values():
+            live.end(reason)
+        deadline_s = time.monotonic() + _GRACE_S
+        outcomes: list[Outcome] = []
+        while len(outcomes) < len(running) and (left_s := deadline_s - time.monotonic()) > 0:
+            try:
+                outcome = self._inbox.get(timeout=left_s)
+            except std_queue.Empty:
+                break
+            if outcome is not None:
+                outcomes.append(outcome)
+        for _ in range(self._threads):
+            self._jobs.put(None)
+        self._threads = 0
+        self._record(outcomes)
+        with self._lock:
+            stuck = list(self._running.values())
+            self._running.clear()
+        self._parts.queue.report(
+            self.owner, [_report(live, PutBack(_url(live), live.bytes_done)) for live in stuck]
+        )
+
+    def _sweep(self) -> None:
+        """Remove partial files that dead stagers left at places that can be written."""
+        age_s = self._settings.no_progress_s + self._settings.verify_timeout_s
+        for element in self._parts.elements:
+            if element.can("write"):
+                with contextlib.suppress(VseError):  # a storage that is not there: each file will say so
+                    element.sweep_partials(age_s, time.time())
+
+    # -- starting moves --------------------------------------------------------------------------
+
+    def _fill(self, until: Sequence[int] | None) -> float:
+        """Claim transfers for the free slots; return after how many seconds to look again."""
+        free = self._settings.slots - len(self._running)
+        if free <= 0:
+            return _LOOK_S
+        claimed = self._parts.queue.claim(
+            self.owner,
+            free,
+            self._settings.slots,
+            self._settings.slots_per_source,
+            None if until is None else waiting_for(until),
+        )
+        self._launch(claimed)
+        if len(claimed) == free:
+            return _LOOK_S
+        due_s = self._parts.queue.next_due_s()
+        wait_s = _LOOK_S if due_s is None else due_s - self._clock()
+        return wait_s if 0 < wait_s < _LOOK_S else _LOOK_S
+
+    def _launch(self, claimed: Sequence[Transfer]) -> None:
+        if not claimed:
+            return
+        self._parts.verifier.warm()
+        now_s = time.monotonic()
+        lives = {one.id: Live(one, now_s) for one in claimed}
+        located = self._resolve(claimed)
+        for one in claimed:
+            live = lives[one.id]
+            with self._lock:
+                self._running[one.id] = live
+            try:
+                self._jobs.put((live, plan_job(one, located, self._parts.elements)))
+            except VseError as error:  # the settings do not know its destination any more
+                self._inbox.put(Outcome(live, None, None, error))
+        while self._threads < min(len(self._running), self._settings.slots):
+            self._add_thread()
+
+    def _resolve(self, claimed: Sequence[Transfer]) -> BulkResult[Located]:
+        names = [one.lfn for one in claimed]
+        try:
+            return self._parts.names.resolve(names)
+        except VseError as error:
+            return BulkResult(failed=dict.fromkeys(names, error))
+
+    def _add_thread(self) -> None:
+        self._threads += 1
+        name = f"vse-slot-{self._threads}"
+        threading.Thread(target=self._slot, args=(self._jobs,), name=name, daemon=True).start()
+
+    def _slot(self, jobs: std_queue.SimpleQueue[tuple[Live, Job] | None]) -> None:
+        """Move one file after the other."""
+        while (work := jobs.get()) is not None:
+            live, job = work
+            moved, error = None, None
+            try:
+                live.check()
+                moved = self._mover.move(job, live, partial(self._may_read, live))
+            except VseError as problem:
+                error = problem
+            except Exception as problem:
+                error = VseError(
+                    f"stage {job.transfer.lfn}",
+                    f"{type(problem).__name__}: {problem}",
+                    "this is a defect of VSE: please report it",
+                )
+            self._inbox.put(Outcome(live, job, moved, error))
+
+    def _may_read(self, live: Live, source: Source) -> bool:
+        claim = live.transfer
+        if source.se == claim.source_se:
+            return True
+        return self._parts.queue.try_source(self.owner, claim, source.se, self._settings.slots_per_source)
+
+    # -- recording -------------------------------------------------------------------------------
+
+    def _record(self, outcomes: Sequence[Outcome]) -> None:
+        """Write down how moves ended: the catalogue first, then the queue, then the requests."""
+        # A move that was given up on may report after all, when its transfer is another move's.
+        outcomes = [one for one in outcomes if self._running.get(one.live.transfer.id) is one.live]
+        if not outcomes:
+            return
+        moved = {one.live.transfer.id: one for one in outcomes if one.moved is not None}
+        registered = self._register(list(moved.values()))
+        events = {
+            one.live.transfer.id: _event(one, registered.failed.get(one.live.transfer.lfn))
+            for one in outcomes
+        }
+        after = self._parts.queue.report(
+            self.owner, [_report(one.live, events[one.live.transfer.id]) for one in outcomes]
+        )
+        self._parts.staging.settle([one.id for one in after if one.state is not State.QUEUED])
+        with self._lock:
+            for one in outcomes:
+                self._running.pop(one.live.transfer.id, None)
+                self._told.pop(one.live.transfer.id, None)
+        self._tell_ends(outcomes, events, {one.id: one for one in after})
+
+    def _register(self, moved: Sequence[Outcome]) -> BulkResult[None]:
+        """Add the new copies to the catalogue; remove a file that it has forgotten meanwhile."""
+        result = self._parts.catalogue.add_replicas(
+            [
+                NewReplica(one.live.transfer.lfn, one.live.transfer.destination, contents=one.moved.contents)
+                for one in moved
+                if one.moved
+            ]
+        )
+        for one in moved:
+            error = result.failed.get(one.live.transfer.lfn)
+            if isinstance(error, NoSuchEntry) and one.job and one.moved and one.moved.source:
+                one.job.destination.remove()
+        return result
+
+    def _tell_ends(
+        self, outcomes: Sequence[Outcome], events: dict[int, Event], after: dict[int, Transfer]
+    ) -> None:
+        for one in outcomes:
+            transfer, event = one.live.transfer, events[one.live.transfer.id]
+            if isinstance(event, Succeeded) and one.moved:
+                self._tell(FileStaged(transfer.lfn, one.moved.path, one.moved.size_bytes, one.moved.contents))
+            elif isinstance(event, Failed) and transfer.id in after:
+                now = after[transfer.id]
+                self._tell(FileFailed(transfer.lfn, event.error, now.state is State.FAILED))
+
+    def _tell_progress(self) -> None:
+        with self._lock:
+            lives = list(self._running.values())
+        for live in lives:
+            if self._told.get(live.transfer.id, 0) != live.bytes_done:
+                self._told[live.transfer.id] = live.bytes_done
+                self._tell(MovedNews(live.transfer.lfn, live.bytes_done, live.transfer.size_bytes))
+
+    # -- minding ---------------------------------------------------------------------------------
+
+    def _mind(self, over: threading.Event) -> None:
+        """Renew the leases, and end what takes too long."""
+        every_s = min(_TICK_S * 2, self._limits.no_progress_s / 4, self._settings.lease_s / 6)
+        pause_s = min(self._settings.lease_s / 3, _BEAT_S)
+        beat_s = time.monotonic() + pause_s
+        while not over.wait(every_s):
+            now_s = time.monotonic()
+            with self._lock:
+                running = dict(self._running)
+            for live in running.values():
+                live.overdue(self._limits, now_s)
+                self._replace_stuck(live, now_s)
+            if now_s >= beat_s and running:
+                self._beat(running)
+                beat_s = time.monotonic() + pause_s
+
+    def _replace_stuck(self, live: Live, now_s: float) -> None:
+        """Where a move does not notice that it was ended, report for it and give its slot away."""
+        key = live.transfer.id
+        reason = live.whole.reason or live.reading.reason
+        if reason is None:
+            self._ended_s.pop(key, None)
+            return
+        if now_s - self._ended_s.setdefault(key, now_s) < _GRACE_S:
+            return
+        self._ended_s.pop(key)
+        live.end(reason)
+        self._jobs.put(None)  # the stuck thread, or the first one that is free, ends here
+        self._add_thread()
+        self._inbox.put(Outcome(live, None, None, reason))
+
+    def _beat(self, running: dict[int, Live]) -> None:
+        progress = {
+            key: (
+                live.transfer.attempts,
+                Progressed(live.bytes_done, _url(live), live.source.se if live.source else None),
+            )
+            for key, live in running.items()
+        }
+        try:
+            gone = self._parts.queue.heartbeat(self.owner, progress)
+        except VseError:
+            return  # the next beat comes before the lease ends
+        for key in gone:
+            live = running[key]
+            live.end(Interrupted(f"finish {live.transfer.lfn}", "it was cancelled, or taken over"))
+
+
+def _event(outcome: Outcome, unregistered: VseError | None) -> Event:
+    live, moved, error = outcome.live, outcome.moved, outcome.error
+    if moved is not None and unregistered is None:
+        return Succeeded(moved.source, moved.size_bytes if moved.source else 0)
+    error = unregistered or error
+    if error is None or isinstance(error, Interrupted):
+        return PutBack(_url(live), live.bytes_done)
+    return Failed(error, _url(live), live.bytes_done, _next_se(outcome))
+
+
+def _next_se(outcome: Outcome) -> str | None:
+    """Return the element to begin with the next time: the one after the last that was read."""
+    sources = [source.se for source in outcome.job.sources] if outcome.job else []
+    last = outcome.live.source.se if outcome.live.source else None
+    if last not in sources:
+        return None
+    return sources[(sources.index(last) + 1) % len(sources)]
+
+
+def _report(live: Live, event: Event) -> Report:
+    return Report(live.transfer.id, live.transfer.attempts, event)
+
+
+def _url(live: Live) -> str | None:
+    return live.source.url if live.source else None

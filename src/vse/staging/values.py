@@ -1,0 +1,118 @@
+"""What the staging room tells: requests, how far they are, and what happened to a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+from vse.errors import VseError
+from vse.model import Contents, Lfn
+from vse.staging.eta import Estimate
+
+
+class RequestState(StrEnum):
+    """Where a request is. Stored by value. ``gathering``: its list of files is not complete yet."""
+
+    GATHERING = "gathering"
+    ACTIVE = "active"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+OPEN_REQUEST = (RequestState.GATHERING, RequestState.ACTIVE)
+
+
+class ItemState(StrEnum):
+    """Where one file of a request is. ``here``: it was at the destination when it was asked for."""
+
+    HERE = "here"
+    WAITING = "waiting"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Somebody wants a dataset at a storage element. Times are Unix seconds."""
+
+    id: int
+    query: str
+    destination: str
+    owner: str
+    state: RequestState
+    created_s: float
+    finished_s: float | None
+
+    @property
+    def is_over(self) -> bool:
+        return self.state not in OPEN_REQUEST
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A file of a request that will not come, and why."""
+
+    lfn: Lfn
+    error: VseError
+
+
+@dataclass(frozen=True, slots=True)
+class RequestStatus:
+    """How far a request is. Bytes count files that are here, and what running transfers have so far.
+
+    ``rate_bytes_s`` is what the site's transfers carried lately; ``eta`` is None where nothing was
+    measured or nothing is waiting. ``broken`` holds the first files that failed, ``files[FAILED]`` counts
+    all of them.
+    """
+
+    request: Request
+    files: dict[ItemState, int]
+    total_bytes: int
+    here_bytes: int
+    running: int
+    rate_bytes_s: float | None
+    eta: Estimate | None
+    broken: tuple[Broken, ...]
+
+    @property
+    def total_files(self) -> int:
+        return sum(self.files.values())
+
+    @property
+    def here_files(self) -> int:
+        return self.files[ItemState.HERE] + self.files[ItemState.DONE]
+
+
+# -- news of a stager ----------------------------------------------------------------------------
+
+
+class FileStaged(NamedTuple):
+    """A file is at its destination, verified and in the catalogue. ``path``: where, on this machine."""
+
+    lfn: Lfn
+    path: Path | None
+    size_bytes: int
+    contents: Contents | None
+
+
+class FileFailed(NamedTuple):
+    """A transfer failed; ``final``: it was given up, and is not tried again by itself."""
+
+    lfn: Lfn
+    error: VseError
+    final: bool
+
+
+class Moved(NamedTuple):
+    """A running transfer has written so much."""
+
+    lfn: Lfn
+    bytes_done: int
+    size_bytes: int
+
+
+News = FileStaged | FileFailed | Moved

@@ -1,0 +1,210 @@
+"""Why a file is (not) here: everything that is known of it, in one value (`vse why LFN`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from vse.catalogue.port import Names
+from vse.db import Database
+from vse.db.tables import directories, files, request_items, requests
+from vse.errors import NoPlan, NoSuchElement, VseError
+from vse.model import Clock, Entry, Lfn, Replica
+from vse.staging.eta import Estimate
+from vse.staging.status import Progress
+from vse.staging.values import OPEN_REQUEST
+from vse.storage.element import Elements, ReadSource
+from vse.storage.negotiation import Rejected
+from vse.transfer.lifecycle import Attempt, State, Transfer
+from vse.transfer.queue import Queue
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOf:
+    """One replica: where it is, and whether it can be read from here, or why not."""
+
+    se: str
+    url: str | None
+    state: str
+    origin: str
+    accessed_s: float | None
+    usable: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanting:
+    """An open request that wants the file."""
+
+    request_id: int
+    owner: str
+    query: str
+    created_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A transfer of the file: where it stands, every attempt, and when it should be through.
+
+    ``position`` is 1 for the next in the queue, 0 where it runs, None where it has ended.
+    """
+
+    transfer: Transfer
+    position: int | None
+    ahead_bytes: int
+    attempts: tuple[Attempt, ...]
+    wanted_by: tuple[Wanting, ...]
+    arrival: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """All that is known of a file. Times are Unix seconds.
+
+    ``reads``: the copies as they would be read, the best first; ``no_plan`` says why there are none.
+    ``fresh_until_s``: until when an upstream's answer is believed, None for a name of our own.
+    """
+
+    entry: Entry
+    copies: tuple[CopyOf, ...]
+    reads: tuple[ReadSource, ...]
+    no_plan: str
+    transfers: tuple[Queued, ...]
+    fresh_until_s: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form: times as ISO 8601 in UTC, errors as their own dictionaries."""
+        plain: dict[str, Any] = _plain(self)
+        return plain
+
+
+class Explainer:
+    """Answers `explain`; reads only, and asks ``names`` for the file as anybody would."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        names: Names,
+        elements: Elements,
+        queue: Queue,
+        clock: Clock = time.time,
+    ) -> None:
+        self._database = database
+        self._names = names
+        self._elements = elements
+        self._queue = queue
+        self._progress = Progress(database, clock)
+
+    def explain(self, lfn: Lfn) -> Why:
+        """Return what is known of a file; raises `NoSuchEntry` where its name is not known."""
+        located = self._names.resolve([lfn]).one(lfn)
+        reads, no_plan = self._reads(located.replicas)
+        return Why(
+            located.entry,
+            tuple(self._copy(replica) for replica in located.replicas),
+            reads,
+            no_plan,
+            tuple(self._queued(transfer) for transfer in self._queue.of_lfn(lfn)),
+            self._fresh_until_s(lfn),
+        )
+
+    def _reads(self, replicas: Sequence[Replica]) -> tuple[tuple[ReadSource, ...], str]:
+        try:
+            return self._elements.plan_read(replicas).sources, ""
+        except NoPlan as error:
+            return (), error.found
+
+    def _copy(self, replica: Replica) -> CopyOf:
+        usable, reason, url = False, "", replica.url
+        try:
+            planned = self._elements.plan_read([replica])
+            usable, url = True, planned.sources[0].url
+            reason = _reasons(planned.rejected)
+        except NoPlan as error:
+            reason = error.found
+            url = url or self._url(replica)
+        return CopyOf(
+            replica.se, url, replica.state.value, replica.origin, replica.accessed_s, usable, reason
+        )
+
+    def _url(self, replica: Replica) -> str | None:
+        try:
+            return self._elements.get(replica.se).url(replica.lfn)
+        except (NoPlan, NoSuchElement):
+            return None
+
+    def _queued(self, transfer: Transfer) -> Queued:
+        position, ahead_bytes, arrival = None, 0, None
+        if transfer.state is State.QUEUED:
+            ahead = self._queue.ahead(transfer)
+            position, ahead_bytes = ahead.files + 1, ahead.size_bytes - ahead.bytes_done
+        elif transfer.state is State.RUNNING:
+            position = 0
+        if position is not None:
+            arrival = self._progress.arrival(transfer.destination, transfer.place, transfer.not_before_s)
+        tried = tuple(self._queue.attempts_of(transfer.id))
+        return Queued(transfer, position, ahead_bytes, tried, self._wanted_by(transfer), arrival)
+
+    def _wanted_by(self, transfer: Transfer) -> tuple[Wanting, ...]:
+        query = (
+            sa.select(requests.c.id, requests.c.owner, requests.c.query, requests.c.created_s)
+            .join(request_items, request_items.c.request_id == requests.c.id)
+            .where(request_items.c.transfer_id == transfer.id, requests.c.state.in_(OPEN_REQUEST))
+            .order_by(requests.c.id)
+        )
+        with self._database.read() as connection:
+            return tuple(Wanting(*row) for row in connection.execute(query))
+
+    def _fresh_until_s(self, lfn: Lfn) -> float | None:
+        query = (
+            sa.select(files.c.fresh_until_s)
+            .join(directories, directories.c.id == files.c.directory_id)
+            .where(directories.c.path == lfn.parent, files.c.name == lfn.name)
+        )
+        with self._database.read() as connection:
+            return connection.execute(query).scalar()
+
+
+def _reasons(rejected: Sequence[Rejected]) -> str:
+    return "; ".join(map(str, rejected))
+
+
+def _plain(value: Any, key: str = "") -> Any:
+    """Return ``value`` in terms of JSON."""
+    if isinstance(value, VseError):
+        return {**value.to_dict(), "text": str(value)}
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, float) and key in _TIMES:
+        return datetime.fromtimestamp(value, UTC).isoformat()
+    if dataclasses.is_dataclass(value):
+        return {one.name: _plain(getattr(value, one.name), one.name) for one in dataclasses.fields(value)}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return _plain(value._asdict())
+    if isinstance(value, Mapping):
+        return {name: _plain(item, name) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, str) else value
+
+
+_TIMES = frozenset(
+    {
+        "accessed_s",
+        "created_s",
+        "ended_s",
+        "finished_s",
+        "fresh_until_s",
+        "lease_until_s",
+        "modified_s",
+        "not_before_s",
+        "started_s",
+    }
+)
