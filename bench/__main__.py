@@ -41,7 +41,7 @@ def noise() -> dict[str, float]:
 def run(module: str, quick: bool) -> dict[str, object]:
     """Run one benchmark module; a failure is a result too."""
     command = [sys.executable, "-m", f"bench.{module}", *(["--quick"] if quick else [])]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         return {"failed": f"exit code {done.returncode}", "figures": []}
@@ -57,7 +57,11 @@ def main() -> int:
     console = Console()
     report: dict[str, object] = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()},
+        "machine": {
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "kernel": platform.release(),
+        },
         "noise_before": noise(),
         "quick": options.quick,
     }
@@ -86,7 +90,9 @@ def main() -> int:
     path.write_text(json.dumps(report, indent=2) + "\n")
     console.print(table)
     spread = report["noise_before"]["spread"]  # type: ignore[index]
-    console.print(f"The machine's noise: {spread:.0%} between equal runs. Kept in {path.relative_to(Path.cwd())}")
+    console.print(
+        f"The machine's noise: {spread:.0%} between equal runs. Kept in {path.relative_to(Path.cwd())}"
+    )
     return 1 if missed else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import time
 import zlib
 from collections.abc import Callable
@@ -37,13 +38,13 @@ class Site:
         return http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=20)
 
     def ask(
-        self, method: str, path: str, body: object = None, token: str | None = "right", **headers: str
+        self, method: str, path: str, body: object = None, token: str | None = TOKEN, **headers: str
     ) -> Answer:
         """Send a request as it is written (nothing is escaped); header names have ``_`` for ``-``."""
         connection = self.connect()
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if token is not None:
-            sent["Authorization"] = f"Bearer {self.token if token == 'right' else token}"
+            sent["Authorization"] = f"Bearer {token}"
         connection.request(method, path, body=body, headers=sent)  # type: ignore[arg-type]
         response = connection.getresponse()
         answer = Answer(
@@ -53,6 +54,15 @@ class Site:
         )
         connection.close()
         return answer
+
+    def head(self, method: str, path: str, *lines: str) -> bytes:
+        """Return the head of a request, for those who speak over a socket of their own."""
+        start = (f"{method} {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {self.token}")
+        return "\r\n".join((*start, *lines, "", "")).encode()
+
+    def dial(self) -> socket.socket:
+        parts = urlsplit(self.url)
+        return socket.create_connection((str(parts.hostname), parts.port or 80), timeout=20)
 
     def left_behind(self) -> list[str]:
         """Every file below the storage, also those that the driver hides."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email
 import email.policy
 import os
@@ -334,12 +335,10 @@ def test_a_client_that_leaves_is_noticed(site: Site) -> None:
 
 def _open_at(path: Path) -> bool:
     """Whether this process (the door runs in it) holds ``path``, removed or not."""
-    for number in os.listdir("/proc/self/fd"):
-        try:
-            if os.readlink(f"/proc/self/fd/{number}").startswith(str(path)):
+    for held in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if str(held.readlink()).startswith(str(path)):
                 return True
-        except OSError:
-            continue
     return False
 
 

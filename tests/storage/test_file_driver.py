@@ -49,8 +49,11 @@ class TestFileDriverWithoutRenameat2(TestFileDriver):
 
 
 def test_what_is_published_is_readable_and_leaves_no_partial(tmp_path: Path) -> None:
-    os.umask(os.umask(0o077))
-    store(driver_at(tmp_path), f"{tmp_path}/d/a.bin", b"12345")
+    before = os.umask(0o077)
+    try:
+        store(driver_at(tmp_path), f"{tmp_path}/d/a.bin", b"12345")
+    finally:
+        os.umask(before)
     assert (tmp_path / "d/a.bin").stat().st_mode & 0o777 == 0o644
     assert partials(tmp_path) == []
 
@@ -112,7 +115,7 @@ def test_nothing_outside_is_written_removed_or_renamed(linked: Path) -> None:
         list(driver.list(f"{linked}/away"))
     with pytest.raises(errors.AlreadyExists):
         driver.put(f"{linked}/broken", 5)
-    assert os.listdir(linked.parent / "storage-outside") == ["secret"]
+    assert [path.name for path in (linked.parent / "storage-outside").iterdir()] == ["secret"]
 
 
 def test_links_inside_are_files_and_others_are_not_listed(linked: Path) -> None:
@@ -219,7 +222,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_file_that_cannot_fit_is_refused_at_once(small_disk: Path) -> None:
     driver = driver_at(small_disk)
-    with pytest.raises(errors.StorageFull, match="make room|Make room"):
+    with pytest.raises(errors.StorageFull, match="Make room"):
         driver.put(f"{small_disk}/a.bin", 10 * CHUNK_BYTES)
     assert partials(small_disk) == []
     store(driver, f"{small_disk}/b.bin", pattern(500_000))
@@ -259,7 +262,11 @@ except StorageFull as error:
 @pytest.mark.slow
 def test_a_limit_on_file_sizes(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _LIMITED, str(tmp_path)], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", _LIMITED, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     assert done.stdout.startswith("full: cannot write")
     assert partials(tmp_path) == []

@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -153,7 +154,8 @@ def tls_server() -> Iterator[int]:
             found = files.get(self.path)
             self._reply(404 if found is None else 200, found or b"")
 
-        do_HEAD = do_GET
+        def do_HEAD(self) -> None:
+            self.do_GET()
 
         def do_PUT(self) -> None:
             files[self.path] = self.rfile.read(int(self.headers["Content-Length"]))
@@ -193,7 +195,7 @@ def test_reading_and_writing_over_tls(tls_server: int, protocol: str) -> None:
 def test_a_server_that_cannot_be_trusted(tls_server: int) -> None:
     section = ProtocolSettings(Section="HTTPS", Protocol="https", Host="localhost", Port=tls_server)
     driver = HttpDriver(section, 5.0)
-    with pytest.raises(errors.SourceUnavailable, match="certificate|secure"):
+    with pytest.raises(errors.SourceUnavailable, match="no secure connection"):
         driver.stat(["/a.bin"]).one("/a.bin")
     driver.close()
 
@@ -268,6 +270,8 @@ def test_no_answer_from_a_server_that_takes_the_connection() -> None:
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 20)).map(lambda it: (it[0], sum(it)))))
 def test_joined_ranges_cover_the_same_bytes_and_touch_nowhere(wanted: list[tuple[int, int]]) -> None:
     result = joined(wanted)
-    assert {byte for one in result for byte in range(*one)} == {byte for one in wanted for byte in range(*one)}
-    assert all(first[1] < second[0] for first, second in zip(result, result[1:], strict=False))
+    assert {byte for one in result for byte in range(*one)} == {
+        byte for one in wanted for byte in range(*one)
+    }
+    assert all(first[1] < second[0] for first, second in pairwise(result))
     assert all(start < end for start, end in result)

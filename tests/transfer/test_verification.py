@@ -40,7 +40,7 @@ def check(readers: Readers, path: Path, tree: str = "", lfn: Lfn = LFN) -> Conte
         ("uproot-Zmumu-lz4.root", "", ("events", 2304)),
         ("uproot-Zmumu-uncompressed.root", "", ("events", 2304)),
         ("nano_dy.root", "", ("Events", 40)),
-        ("nanoAOD_2015_CMS_Open_Data_ttbar.root", "Runs", ("Runs", 1)),
+        ("nanoAOD_2015_CMS_Open_Data_ttbar.root", "Events", ("Events", 200)),
     ],
 )
 def test_real_files_tell_their_tree_and_entries(
@@ -78,7 +78,7 @@ def test_a_truncated_file_is_unreadable(readers: Readers, tmp_path: Path, name: 
     whole = (DATA / name).read_bytes()
     path = tmp_path / "cut.root"
     path.write_bytes(whole[: int(len(whole) * part)])
-    with pytest.raises(Unreadable, match="cannot use /lhc/file.root"):
+    with pytest.raises(Unreadable, match="cannot use /lhc/file"):
         check(readers, path)
 
 
@@ -144,7 +144,7 @@ def test_a_reader_that_just_ends_or_talks_nonsense_is_a_failed_file(tmp_path: Pa
 def test_a_reader_that_hangs_is_ended_in_time(tmp_path: Path) -> None:
     with Readers(1, 0.3, fake(tmp_path, "time.sleep(3600)")) as readers:
         began_s = time.monotonic()
-        with pytest.raises(Unreadable, match="did not come to an end within 0.3 s"):
+        with pytest.raises(Unreadable, match=r"did not come to an end within 0\.3 s"):
             check(readers, Path("/bad"))
         assert time.monotonic() - began_s < 5
 
@@ -170,15 +170,15 @@ def test_a_reader_that_hangs_is_ended_when_the_move_is(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_takes_too_much_memory_is_a_failed_file(tmp_path: Path) -> None:
-    """A basket that claims 3 GB once decompressed: the real reader, with little memory."""
+    """A basket of 300 MB once decompressed: the real reader, with little memory."""
     import numpy as np
     import uproot
 
     path = tmp_path / "bomb.root"
-    with uproot.recreate(path, compression=uproot.LZMA(9)) as file:
-        file["t"] = {"x": np.zeros(100_000_000, dtype=np.int8)}
-    assert path.stat().st_size < 1_000_000
-    with Readers(1, 60.0, reader_command(memory_bytes=600 * 1024**2)) as readers:
+    with uproot.recreate(path, compression=uproot.ZLIB(1)) as file:
+        file.mktree("t", {"x": np.int8}).extend({"x": np.zeros(300_000_000, dtype=np.int8)})
+    assert path.stat().st_size < 10_000_000
+    with Readers(1, 60.0, reader_command(memory_bytes=500 * 1024**2)) as readers:
         try:
             contents = check(readers, path)
         except Unreadable as error:

@@ -192,7 +192,7 @@ def _judged(minuit: Any, resonance: Resonance, edges: Any, total: float) -> Peak
     window = (float(edges[0]), float(edges[-1]))
     off = abs(parameters["mean"] - resonance.mass)
     significant = parameters["signal"] > MIN_SIGNIFICANCE * errors["signal"]
-    if not (minuit.valid and significant and off < 3 * resonance.spread):
+    if not (minuit.valid and minuit.accurate and significant and off < 3 * resonance.spread):
         return None
     share, ratio = parameters["share"], parameters["ratio"]
     stretch = math.sqrt(1 - share + share * ratio**2)

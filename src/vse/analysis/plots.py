@@ -241,6 +241,7 @@ def _draw_fit(axes: Any, histogram: Any, fit: PeakFit) -> None:
     axes.plot(curve, fit.density(curve) * per_bin, color=RED, linewidth=2, label="Fit")
     below = fit.background(curve) * per_bin
     axes.plot(curve, below, color=BLUE, linewidth=1.6, linestyle="--", label="Background")
+    axes.set_title(f"{fit.entries:,.0f} entries in this range", loc="right", fontsize=12, color=GREY)
     axes.set_xlim(fit.window)
     axes.set_ylim(0, (values / widths * per_bin).max() * 1.18)
     axes.set_xlabel(str(histogram.axes[0].label or "mass [GeV]"), loc="right")

@@ -168,5 +168,7 @@ def describe_trouble(error: BaseException) -> Failure:
         return Failure(error.found, text)
     if isinstance(error, OSError) and error.strerror:
         return Failure(f"it cannot be read: {error.strerror}", text)
+    if "expected Chunk of length" in str(error):
+        return Failure("it is truncated: it ends before its content does", text)
     reason = " ".join(str(error).strip().partition("\n")[0].split())[:160]
     return Failure(f"it is damaged or no ROOT file ({type(error).__name__}: {reason})", text)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from vse.analysis.engine import AnalysisOptions, Feed, InputFile, OnProgress, analyse
+from vse.analysis.output import find_fits, save
+from vse.analysis.report import ReportContent, Table, write_report
 from vse.analysis.result import AnalysisResult
 from vse.analysis.script import Script
 from vse.app.site import BackgroundStager, Site
+from vse.catalogue.lookup import LookupReport
 from vse.errors import NoSuchReplica, NothingToAnalyse, VseError
 from vse.model import Contents, DatasetQuery, Identity, Lfn, Located, ReplicaState
 from vse.staging.values import FileFailed, FileStaged, News
@@ -43,19 +47,20 @@ class Dataset:
         return sum(located.entry.size_bytes or 0 for located in self.missing)
 
 
-def locate(site: Site, query: DatasetQuery) -> Dataset:
+def locate(site: Site, query: DatasetQuery) -> tuple[Dataset, LookupReport]:
     """Ask the catalogue (and upstreams, once) for the dataset, and look which files are really here.
 
-    Raises `NothingToAnalyse` where no file matches.
+    Also returns how the question was answered. Raises `NothingToAnalyse` where no file matches.
     """
-    found = list(site.lookup.find(query.base, query.pattern))
+    names, report = site.lookup.find_with_report(query.base, query.pattern)
+    found = list(names)
     if not found:
         raise NothingToAnalyse(
             f"analyse {query}", "no file matches", f"look at the names there are: vse ls {query.base}"
         )
     here = _readable_here(site, query, found)
     missing = tuple(located for located in found if located.entry.lfn not in here)
-    return Dataset(query, tuple(here.values()), missing)
+    return Dataset(query, tuple(here.values()), missing), report
 
 
 def analyse_dataset(
@@ -94,6 +99,31 @@ def analyse_dataset(
     return result
 
 
+def keep_results(
+    site: Site,
+    result: AnalysisResult,
+    script: Script,
+    directory: Path,
+    *,
+    tables: Sequence[Table] = (),
+    timings: Mapping[str, float] | None = None,
+    notes: Sequence[str] = (),
+) -> list[Path]:
+    """Write histograms, plots, ``result.json`` and the report; return the paths, the report first."""
+    written = save(result, directory, script)
+    content = ReportContent(
+        title=script.title.rstrip("."),
+        site=site.settings.site.name,
+        result=result,
+        plots=[path for path in written if path.suffix == ".png"],
+        fits=find_fits(result.output),
+        tables=tables,
+        timings=dict(timings or {}),
+        notes=notes,
+    )
+    return [write_report(directory / "report.html", content), *written]
+
+
 class _Arrivals:
     """Stages the missing files of a dataset and feeds each to the analysis when it is here."""
 
@@ -123,7 +153,9 @@ class _Arrivals:
             if isinstance(news, FileStaged) and news.path is not None:
                 self._waiting.discard(news.lfn)
                 self._feed.put(
-                    _input(self._query, news.lfn, str(news.path), news.size_bytes, news.contents, self._source)
+                    _input(
+                        self._query, news.lfn, str(news.path), news.size_bytes, news.contents, self._source
+                    )
                 )
             elif isinstance(news, FileFailed) and news.final:
                 self._waiting.discard(news.lfn)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+import sqlalchemy as sa
 
 from vse.app.site import Site
 from vse.catalogue.upstream import build as build_upstream
 from vse.config.settings import UpstreamSettings
+from vse.db.tables import directories
 from vse.errors import NoSuchEntry, VseError
 from vse.linktree.tree import Synced
 from vse.model import Lfn, ReplicaState
@@ -31,10 +35,12 @@ def examine(site: Site) -> Iterator[Finding]:
     """Yield a finding for each part of the site; a part that fails does not stop the others."""
     yield _tried("database", lambda: _database(site))
     for element in site.elements:
-        yield _tried(f"storage element {element.name}", lambda element=element: _element(site, element))
-    yield _tried("destination", lambda: Finding("destination", "good", f"staged files go to {site.destination.name}"))
+        yield _tried(f"storage element {element.name}", partial(_element, element))
+    yield _tried(
+        "destination", lambda: Finding("destination", "good", f"staged files go to {site.destination.name}")
+    )
     for name, settings in site.settings.upstreams.items():
-        yield _tried(f"upstream {name}", lambda settings=settings: _upstream(settings))
+        yield _tried(f"upstream {name}", partial(_upstream, settings))
     yield _tried("queue", lambda: _queue(site))
 
 
@@ -51,11 +57,12 @@ def _tried(subject: str, look: Callable[[], Finding]) -> Finding:
 
 
 def _database(site: Site) -> Finding:
-    files = site.catalogue.count_files()
-    return Finding("database", "good", f"{files:,} files known, schema is current")
+    with site.database.write() as connection:
+        directories_known = connection.scalar(sa.select(sa.func.count()).select_from(directories)) or 0
+    return Finding("database", "good", f"it can be written, {directories_known:,} directories are known")
 
 
-def _element(site: Site, element: StorageElement) -> Finding:
+def _element(element: StorageElement) -> Finding:
     subject = f"storage element {element.name}"
     element.stat([Lfn("/")]).one("/")
     try:

@@ -28,7 +28,8 @@ def stream_file(site: Site, located: Located) -> Iterator[memoryview]:
             with site.elements.open(source) as reader:
                 if reader.size_bytes != size_bytes:
                     raise SizeMismatch(
-                        f"read {source.url}", f"it has {reader.size_bytes} bytes, the catalogue says {size_bytes}"
+                        f"read {source.url}",
+                        f"it has {reader.size_bytes} bytes, the catalogue says {size_bytes}",
                     )
                 for piece in reader.stream(done.size_bytes):
                     done.update(piece)
@@ -43,13 +44,17 @@ def stream_file(site: Site, located: Located) -> Iterator[memoryview]:
         raise last
 
 
-def fetch(site: Site, located: Located, target: Path, note: Callable[[int], None], force: bool = False) -> None:
+def fetch(
+    site: Site, located: Located, target: Path, note: Callable[[int], None], force: bool = False
+) -> None:
     """Copy a file to ``target`` on this machine: verified, then visible under its name in one step.
 
     Raises `AlreadyExists` for a name that is taken, unless ``force`` replaces it.
     """
     if target.exists() and not force:
-        raise AlreadyExists(f"write {target}", "it is there", "name another place, or replace it with --force")
+        raise AlreadyExists(
+            f"write {target}", "it is there", "name another place, or replace it with --force"
+        )
     partial = target.with_name(f".{target.name}.part-{os.getpid()}")
     try:
         with partial.open("xb") as file:

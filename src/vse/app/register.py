@@ -17,11 +17,17 @@ _BATCH = 1000
 
 
 def register_stored(
-    site: Site, element: StorageElement, base: Lfn, note: Callable[[StoredFile], None] = lambda _: None
+    site: Site,
+    element: StorageElement,
+    base: Lfn,
+    note: Callable[[StoredFile], None] = lambda _: None,
+    *,
+    contents: bool = True,
 ) -> BulkResult[Lfn]:
-    """Register every file that ``element`` holds below ``base``, with its size, adler32 and contents.
+    """Register every file that ``element`` holds below ``base``, with its size and adler32.
 
-    Each file that cannot be read is under ``failed`` and does not stop the others.
+    With ``contents`` ROOT files are opened too and their entries counted. Each file that cannot be read
+    is under ``failed`` and does not stop the others.
     """
     owner = Identity.of_process()
     result: BulkResult[Lfn] = BulkResult()
@@ -32,7 +38,7 @@ def register_stored(
             note(stored)
             lfn = element.lfn_in(stored)
             try:
-                new.append(_described(site, element, lfn, stored, owner))
+                new.append(_described(site, element, lfn, stored, owner, contents))
             except VseError as error:
                 result.failed[lfn] = error
         registered = site.catalogue.register(new)
@@ -78,7 +84,7 @@ def _walk(element: StorageElement, base: Lfn) -> Iterator[StoredFile]:
 
 
 def _described(
-    site: Site, element: StorageElement, lfn: Lfn, stored: StoredFile, owner: Identity
+    site: Site, element: StorageElement, lfn: Lfn, stored: StoredFile, owner: Identity, contents: bool
 ) -> NewFile:
     checksum = element.checksum([lfn]).one(lfn)
     path = element.local_path(lfn)
@@ -90,7 +96,7 @@ def _described(
         owner=owner.name,
         group=owner.groups[0],
         modified_s=stored.modified_s,
-        contents=_contents(site, lfn, path) if path else None,
+        contents=_contents(site, lfn, path) if path and contents else None,
     )
 
 

@@ -24,6 +24,7 @@ from vse.staging.requests import Staging
 from vse.staging.stager import Parts, Stager
 from vse.staging.status import Progress
 from vse.staging.values import FileStaged, News
+from vse.staging.why import Explainer
 from vse.storage.element import Elements, StorageElement
 from vse.transfer.lifecycle import Policy
 from vse.transfer.queue import Queue
@@ -93,6 +94,16 @@ class Site:
         return Progress(self.database, self.clock)
 
     @cached_property
+    def explainer(self) -> Explainer:
+        return Explainer(
+            database=self.database,
+            names=self.lookup,
+            elements=self.elements,
+            queue=self.queue,
+            clock=self.clock,
+        )
+
+    @cached_property
     def verifier(self) -> Verifier:
         settings = self.settings.stager
         if settings.verify == "checksum":
@@ -118,7 +129,9 @@ class Site:
         password = self.settings.database.password
         if password is None:
             return url
-        return sa.make_url(url).set(password=password.get_secret_value()).render_as_string(hide_password=False)
+        return (
+            sa.make_url(url).set(password=password.get_secret_value()).render_as_string(hide_password=False)
+        )
 
     def close(self) -> None:
         """Close what was opened. The site cannot be used after it."""

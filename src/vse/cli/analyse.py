@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vse.cli.context import Json, open_site
-from vse.cli.output import emit_json, err, out
+from vse.cli.output import emit_json, err, out, warn_if_stale
 
 if TYPE_CHECKING:
     from vse.analysis.result import AnalysisResult
@@ -27,7 +27,10 @@ def analyse(
     ] = Path("results"),
     local: Annotated[int, typer.Option(help="Worker processes; 0: one a processor.", min=0)] = 0,
     missing: Annotated[
-        str, typer.Option(help="Files that are not here: stage them, skip them, or fail.", metavar="stage|skip|fail")
+        str,
+        typer.Option(
+            help="Files that are not here: stage them, skip them, or fail.", metavar="stage|skip|fail"
+        ),
     ] = "stage",
     strict: Annotated[bool, typer.Option("--strict", help="Anything missing or broken is an error.")] = False,
     as_json: Json = False,
@@ -45,9 +48,8 @@ def analyse(
     """
     from vse.analysis.cluster import start_local
     from vse.analysis.engine import AnalysisOptions
-    from vse.analysis.output import save
     from vse.analysis.script import load_script
-    from vse.app.analyse import Missing, analyse_dataset, locate
+    from vse.app.analyse import Missing, analyse_dataset, keep_results, locate
     from vse.cli.live import AnalysisView, StagingView, Views
     from vse.errors import BadRequest
     from vse.model import DatasetQuery
@@ -59,7 +61,8 @@ def analyse(
     with open_site(context) as site:
         settings = site.settings.analysis
         with start_local(local or settings.workers) as workers:
-            dataset = locate(site, dataset_query)
+            dataset, report = locate(site, dataset_query)
+            warn_if_stale(report)
             options = AnalysisOptions(
                 dataset=str(dataset_query),
                 packet_target_s=settings.packet_target_s,
@@ -80,7 +83,7 @@ def analyse(
                     on_progress=analysing.hear,
                     on_news=staging.hear if staging else lambda _: None,
                 )
-        paths = save(result, output, loaded)
+        paths = keep_results(site, result, loaded, output)
     if as_json:
         emit_json({**result.to_dict(), "paths": [str(path) for path in paths]})
     else:

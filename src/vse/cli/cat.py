@@ -30,7 +30,9 @@ def cat(
 
     if sys.stdout.isatty() and any(name.endswith(".root") for name in names):
         raise BadRequest(
-            "show a ROOT file on a terminal", "it is binary", "send it to a file: vse cat LFN > FILE, or vse get"
+            "show a ROOT file on a terminal",
+            "it is binary",
+            "send it to a file: vse cat LFN > FILE, or vse get",
         )
     with open_site(context) as site:
         for name in names:

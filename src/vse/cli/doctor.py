@@ -31,7 +31,11 @@ def doctor(
     """
     from vse.app.doctor import examine, mend_links
 
-    marks = {"good": "[green]good[/green]   ", "warning": "[yellow]warning[/yellow]", "bad": "[red]bad[/red]    "}
+    marks = {
+        "good": "[green]good[/green]   ",
+        "warning": "[yellow]warning[/yellow]",
+        "bad": "[red]bad[/red]    ",
+    }
     with open_site(context) as site:
         findings = list(examine(site))
         if as_json:
@@ -44,7 +48,9 @@ def doctor(
                     out.print(f"         -> {finding.todo}", markup=False)
         if fix:
             done = mend_links(site)
-            err.print(f"links: {done.made} made, {done.removed} removed, {done.kept} were right", markup=False)
+            err.print(
+                f"links: {done.made} made, {done.removed} removed, {done.kept} were right", markup=False
+            )
             for conflict in done.conflicts.values():
                 err.print(f"left alone: {conflict}", markup=False)
     if any(finding.state == "bad" for finding in findings):

@@ -8,7 +8,7 @@ import typer
 
 from vse.cli import ls
 from vse.cli.context import Json, open_site
-from vse.cli.output import emit_lines, err, size, table
+from vse.cli.output import emit_lines, err, size, table, warn_if_stale
 from vse.model import DatasetQuery, Located
 
 
@@ -32,7 +32,7 @@ def find(
     """
     dataset = DatasetQuery.parse(query)
     with open_site(context) as site:
-        found = site.lookup.find(dataset.base, dataset.pattern)
+        found, report = site.lookup.find_with_report(dataset.base, dataset.pattern)
         if as_json:
             count = emit_lines(map(located_as_dict, found))
         elif long:
@@ -46,6 +46,7 @@ def find(
                 count += 1
         if not count and not as_json:
             err.print(f"No file matches {dataset}.", markup=False)
+        warn_if_stale(report)
 
 
 def located_as_dict(located: Located) -> dict[str, object]:

@@ -52,7 +52,11 @@ def get(
         wall_s = time.monotonic() - started
     if as_json:
         emit_lines(
-            {"lfn": one.entry.lfn, "path": str(directory / one.entry.lfn.name), "size_bytes": one.entry.size_bytes}
+            {
+                "lfn": one.entry.lfn,
+                "path": str(directory / one.entry.lfn.name),
+                "size_bytes": one.entry.size_bytes,
+            }
             for one in found
         )
     elif len(found) == 1:

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -20,6 +20,9 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from vse.catalogue.lookup import LookupReport
 
 out = Console(highlight=False, soft_wrap=True)
 """Answers."""
@@ -90,6 +93,13 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequenc
     for row in rows:
         drawn.add_row(*row)
     out.print(drawn)
+
+
+def warn_if_stale(report: LookupReport) -> None:
+    """Say where an answer may be old because an upstream catalogue did not answer."""
+    for name, error in report.failed.items():
+        err.print(f"[yellow]Upstream {name} did not answer[/yellow]; this is what it told before. ", end="")
+        err.print(str(error), markup=False)
 
 
 def byte_progress() -> Progress:

@@ -23,7 +23,9 @@ def add_to(app: typer.Typer) -> None:
 
 def register(
     context: typer.Context,
-    paths: Annotated[list[Path] | None, typer.Argument(help="Files of this machine.", metavar="FILE...")] = None,
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Files of this machine.", metavar="FILE...")
+    ] = None,
     to: Annotated[str, typer.Option(help="The directory of the catalogue they go to.", metavar="LFN")] = "",
     se: Annotated[str, typer.Option("--se", help="The storage element; default: stager.destination.")] = "",
     scan: Annotated[
@@ -42,7 +44,9 @@ def register(
     """
     if bool(paths) == bool(scan) or (paths and not to):
         raise BadRequest(
-            "register", "it is not clear what", "give files and --to LFN, or --scan LFN; see vse register --help"
+            "register",
+            "it is not clear what",
+            "give files and --to LFN, or --scan LFN; see vse register --help",
         )
     with open_site(context) as site:
         element = site.elements.get(se) if se else site.destination

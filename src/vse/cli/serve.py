@@ -32,7 +32,9 @@ def serve(
       vse --site /srv/vse serve
     """
     if not (door or stager):
-        raise BadRequest("serve", "neither door nor stager is left", "leave one of --no-door, --no-stager out")
+        raise BadRequest(
+            "serve", "neither door nor stager is left", "leave one of --no-door, --no-stager out"
+        )
     with open_site(context) as site:
         stop = threading.Event()
         worker = threading.Thread(target=_stage, args=(site, stop), name="vse-stager") if stager else None
@@ -54,7 +56,9 @@ def _open_door(site: Site) -> None:
 
     def ready(url: str) -> None:
         settings = site.settings.doors.http
-        out.print(f"Serving {site.settings.site.name} at {url} (read: {settings.read}, write: {settings.write}).")
+        out.print(
+            f"Serving {site.settings.site.name} at {url} (read: {settings.read}, write: {settings.write})."
+        )
         if settings.read == "token":
             out.print(f"The token is in {settings.token_file}.")
 

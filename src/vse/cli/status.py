@@ -20,7 +20,9 @@ def add_to(app: typer.Typer) -> None:
 
 def status(
     context: typer.Context,
-    request: Annotated[int | None, typer.Argument(help="A request's number; all of them if left out.")] = None,
+    request: Annotated[
+        int | None, typer.Argument(help="A request's number; all of them if left out.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show requests: files here, bytes, rate, when the rest should come, and why a file failed.
@@ -101,7 +103,9 @@ def _show(status: RequestStatus) -> None:
     if status.eta is not None:
         out.print(f"  expected {expected(status.eta)}")
     if request.finished_s is not None:
-        out.print(f"  ended    {moment(request.finished_s)}, after {duration(request.finished_s - request.created_s)}")
+        out.print(
+            f"  ended    {moment(request.finished_s)}, after {duration(request.finished_s - request.created_s)}"
+        )
     for broken in status.broken:
         out.print(f"  [red]failed[/red]   {broken.lfn}")
         out.print(f"           {broken.error}", markup=False)

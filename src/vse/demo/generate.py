@@ -47,7 +47,7 @@ RESONANCES = (
     Resonance("Upsilon(3S)", 10.3551, 20.3e-6, 0.011, 9.0),
     Resonance("Z", 91.1880, 2.4955, 0.13, 14.0),
 )
-CONTINUUM_GEV = (0.24, 180.0)
+CONTINUUM_GEV = (0.24, 250.0)
 CONTINUUM_PT_GEV = 12.0
 
 
@@ -155,8 +155,8 @@ def _parents(dice: np.random.Generator, count: int) -> tuple[Array, Array]:
 
 
 def _breit_wigner(dice: np.random.Generator, resonance: Resonance, count: int) -> Array:
-    """Masses of a resonance, cut at 12 widths (of the Z: 61 to 121 GeV)."""
-    reach = np.arctan(2 * 12.0)
+    """Masses of a resonance, cut at 25 widths (of the Z: 29 to 154 GeV)."""
+    reach = np.arctan(2 * 25.0)
     angle = dice.uniform(-reach, reach, count)
     return np.asarray(resonance.mass + 0.5 * resonance.width * np.tan(angle))
 

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from vse.app.init import RemoteSite, init_site
+from vse.app.register import register_stored
 from vse.app.site import Site
 from vse.config.load import FILE_NAME, load
 from vse.errors import NothingToAnalyse, SourceUnavailable
@@ -57,7 +58,7 @@ def take_in(directory: Path, data: Path) -> Lfn:
     return REAL_BASE
 
 
-def generate(directory: Path, files: int, events: int, seed: int, progress: Callable[[int], None]) -> Lfn:
+def generate(directory: Path, files: int, events: int, seed: int, progress: Callable[[], None]) -> Lfn:
     """Write generated files to the remote storage, unless the same ones are there; return the base."""
     from vse.demo.generate import generate as write
 
@@ -66,22 +67,25 @@ def generate(directory: Path, files: int, events: int, seed: int, progress: Call
     wanted = {"files": files, "events": events, "seed": seed}
     if not (note.exists() and json.loads(note.read_text()) == wanted):
         shutil.rmtree(target, ignore_errors=True)
-        write(target, files, events, seed, progress)
+        write(target, files, events, seed, lambda _: progress())
         note.write_text(json.dumps(wanted))
     return GENERATED_BASE
 
 
-def register_all(directory: Path) -> int:
-    """Make the remote catalogue know exactly what its storage holds; return the number of files."""
-    from vse.app.register import register_stored
+def register_all(directory: Path, base: Lfn) -> dict[Lfn, int]:
+    """Make the remote catalogue know exactly what its storage holds below ``base``; return the sizes.
+
+    Files that are no readable ROOT files are known too: it is for the local site to find that out.
+    """
 
     for suffix in ("", "-wal", "-shm"):
         (directory / "var" / f"vse.db{suffix}").unlink(missing_ok=True)
     with Site.open(load(directory / FILE_NAME)) as site:
-        result = register_stored(site, site.elements.get(ELEMENT), Lfn("/"))
-    for error in result.failed.values():
-        raise error
-    return len(result.ok)
+        result = register_stored(site, site.elements.get(ELEMENT), base, contents=False)
+        for error in result.failed.values():
+            raise error
+        known = site.catalogue.resolve(list(result.ok.values()))
+        return {lfn: known.ok[lfn].entry.size_bytes or 0 for lfn in result.ok.values()}
 
 
 class RemoteProcess:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -25,11 +24,16 @@ def main() -> int:
             server = build_door(
                 site, lambda app: WideArea(app, options.query_latency_s, options.bandwidth_bytes_per_s)
             )
-            server.run(ready=lambda url: os.write(sys.stdout.fileno(), f"ready {url}\n".encode()) and None)
+            server.run(ready=_tell)
     except VseError as error:
         sys.stderr.write(f"{error}\n")
         return exit_code(error)
     return 0
+
+
+def _tell(url: str) -> None:
+    sys.stdout.write(f"ready {url}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

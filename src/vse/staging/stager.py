@@ -176,6 +176,7 @@ class Stager:
 
     def _fill(self, until: Sequence[int] | None) -> float:
         """Claim transfers for the free slots; return after how many seconds to look again."""
+        began_s = self._clock()
         free = self._settings.slots - len(self._running)
         if free <= 0:
             return _LOOK_S
@@ -190,8 +191,9 @@ class Stager:
         if len(claimed) == free:
             return _LOOK_S
         due_s = self._parts.queue.next_due_s()
-        wait_s = _LOOK_S if due_s is None else due_s - self._clock()
-        return wait_s if 0 < wait_s < _LOOK_S else _LOOK_S
+        if due_s is None or due_s <= began_s:  # nothing, or it waits for slots that others hold
+            return _LOOK_S
+        return min(_LOOK_S, max(0.0, due_s - self._clock()))
 
     def _launch(self, claimed: Sequence[Transfer]) -> None:
         if not claimed:
@@ -240,6 +242,8 @@ class Stager:
                     "this is a defect of VSE: please report it",
                 )
             self._inbox.put(Outcome(live, job, moved, error))
+            if live.given_up:
+                return
 
     def _may_read(self, live: Live, source: Source) -> bool:
         claim = live.transfer
@@ -327,14 +331,14 @@ class Stager:
         """Where a move does not notice that it was ended, report for it and give its slot away."""
         key = live.transfer.id
         reason = live.whole.reason or live.reading.reason
-        if reason is None:
+        if reason is None or live.given_up:
             self._ended_s.pop(key, None)
             return
         if now_s - self._ended_s.setdefault(key, now_s) < _GRACE_S:
             return
         self._ended_s.pop(key)
+        live.given_up = True  # its thread ends, if ever it comes back
         live.end(reason)
-        self._jobs.put(None)  # the stuck thread, or the first one that is free, ends here
         self._add_thread()
         self._inbox.put(Outcome(live, None, None, reason))
 

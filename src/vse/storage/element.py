@@ -175,6 +175,14 @@ class StorageElement:
             return None
         return driver.local_path(path_at(section.path, lfn))
 
+    def mounted(self) -> tuple[Driver, str]:
+        """Return the driver that opens files by path on this machine, and the Path its LFNs begin at.
+
+        For what serves the files to others. Raises `Unsupported` where no section has one.
+        """
+        section, driver = self._best("read", lambda one: one.local_paths, "local paths")
+        return driver, section.path
+
     def sweep_partials(self, older_than_s: float, now_s: float) -> int:
         """Remove what uploads that died left on storage of this machine; return how many files.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import resource
 import signal
 import sys
@@ -26,8 +27,8 @@ def look(path: Path, tree: str) -> dict[str, Any]:
     """Return ``{tree, entries}`` of the ROOT file at ``path``, or ``{error}`` saying what is wrong.
 
     ``tree`` empty takes the default one: ``Events`` or ``events``, else the first in the file; a sound
-    file without any tree answers ``("", 0)``. Every basket must lie inside the file; the first and the
-    last one of the branch that reaches furthest are read and decompressed.
+    file without any tree answers ``("", 0)``. Every basket must be where the tree says; the first and
+    the last one of the branch that reaches furthest are read and decompressed.
     """
     size_bytes = path.stat().st_size
     with path.open("rb") as raw:
@@ -38,7 +39,9 @@ def look(path: Path, tree: str) -> dict[str, Any]:
 
     # Plain reads: a mapped file that shrinks would end the process, and counts as memory.
     with uproot.open(path, handler=MultithreadedFileSource, num_workers=1) as file:
-        end = int(file.file.fEND)
+        begin, end = int(file.file.fBEGIN), int(file.file.fEND)
+        if not 0 < begin < end:
+            return {"error": "its header is empty"}
         if size_bytes < end:
             return {"error": f"it is cut short: {size_bytes} bytes, and its header tells of {end}"}
         names = {
@@ -52,22 +55,26 @@ def look(path: Path, tree: str) -> dict[str, Any]:
         if chosen not in names:
             return {"error": f"it holds no tree {chosen!r} (it has {', '.join(names) or 'none'})"}
         found = file[chosen]
-        problem = _check_baskets(found, size_bytes)
+        with path.open("rb") as raw:
+            problem = _check_baskets(found, raw.fileno())
         return {"error": problem} if problem else {"tree": chosen, "entries": int(found.num_entries)}
 
 
-def _check_baskets(tree: Any, size_bytes: int) -> str:
-    """Return what is wrong with the baskets of a tree; empty if nothing is."""
+def _check_baskets(tree: Any, handle: int) -> str:
+    """Return what is wrong with the baskets of a tree; empty if nothing is.
+
+    Each one begins with its own length, which the tree knows as well: one look a basket tells a file
+    that is cut short, or that a cache filled with zeros.
+    """
     furthest, branch = -1, None
     for one in tree.itervalues(recursive=True):
         written = int(one.member("fWriteBasket"))
-        if not written:
-            continue
-        end = int((one.member("fBasketSeek")[:written] + one.member("fBasketBytes")[:written]).max())
-        if end > size_bytes:
-            return f"a basket of branch {one.name!r} ends at byte {end} of {size_bytes}"
-        if end > furthest:
-            furthest, branch = end, one
+        seeks, lengths = one.member("fBasketSeek")[:written], one.member("fBasketBytes")[:written]
+        for number, (seek, length) in enumerate(zip(seeks.tolist(), lengths.tolist(), strict=True)):
+            if int.from_bytes(os.pread(handle, 4, seek), "big", signed=True) != length:
+                return f"basket {number} of branch {one.name!r} is not at byte {seek}, where it should be"
+            if seek > furthest:
+                furthest, branch = seek, one
     if branch is not None:
         for number in sorted({0, int(branch.num_baskets) - 1}):
             branch.basket(number)

@@ -1,0 +1,151 @@
+"""What the SQL catalogue does over and above its contract: pages, bulk, memory, what rows a rename touches."""
+
+from __future__ import annotations
+
+import threading
+import tracemalloc
+
+import pytest
+
+from vse.catalogue import sql
+from vse.catalogue.port import NewReplica
+from vse.catalogue.sql import SqlCatalogue
+from vse.model import Lfn, NewFile
+
+
+def tree(directories, files, base="/lhc"):
+    return [
+        NewFile(Lfn(f"{base}/{d:04d}/{f:05d}.root"), f, f, "HERE")
+        for d in range(directories)
+        for f in range(files)
+    ]
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 7])
+def test_pages_join_without_a_seam(catalogue, monkeypatch, page):
+    monkeypatch.setattr(sql, "PAGE_FILES", page)
+    files = tree(3, 5) + [NewFile(Lfn("/lhc/loose"), 1)]
+    catalogue.register(files)
+    catalogue.add_replicas([NewReplica(file.lfn, se) for file in files for se in ("A", "B")])
+    wanted = ["/lhc/loose", *(file.lfn for file in files[:-1])]
+    for pattern in ("*", "*[0-9e]*", "?*"):
+        found = list(catalogue.find(Lfn("/lhc"), pattern))
+        assert [located.entry.lfn for located in found] == wanted
+        assert {len(located.replicas) for located in found[1:]} == {3}
+    assert [entry.lfn for entry in catalogue.list(Lfn("/lhc"))] == [
+        "/lhc/0000", "/lhc/0001", "/lhc/0002", "/lhc/loose",
+    ]  # fmt: skip
+    assert len(list(catalogue.list(Lfn("/lhc/0001")))) == 5
+
+
+def test_bulk_calls_of_any_length(catalogue, monkeypatch):
+    monkeypatch.setattr(sql, "_BULK_NAMES", 10)
+    monkeypatch.setattr(sql, "CHUNK_FILES", 7)
+    files = tree(5, 11)
+    lfns = [file.lfn for file in files]
+    assert len(catalogue.register(files + files).ok) == 55
+    assert list(catalogue.resolve(lfns).ok) == lfns
+    assert len(catalogue.stat([*lfns, Lfn("/lhc")]).ok) == 56
+    assert len(catalogue.add_replicas([NewReplica(lfn, "B") for lfn in lfns]).ok) == 55
+    assert len(catalogue.remove_replicas(lfns, "B").ok) == 55
+
+
+def test_a_name_that_fails_in_any_batch_of_a_call_stands_as_failed(catalogue, monkeypatch):
+    monkeypatch.setattr(sql, "CHUNK_FILES", 1)
+    good, other = NewFile(Lfn("/a"), 1), NewFile(Lfn("/a"), 2)
+    for files in ([good, other, good], [good, other]):
+        result = catalogue.register(files)
+        assert (set(result.ok), set(result.failed)) == (set(), {"/a"})
+
+
+def test_reading_while_a_find_goes_on_sees_what_was_written_since(catalogue):
+    catalogue.register(tree(2, 3))
+    answer = catalogue.find(Lfn("/"), "*")
+    next(answer)
+    catalogue.register([NewFile(Lfn("/new"), 1)])
+    assert catalogue.stat([Lfn("/new")]).ok
+    assert len(list(answer)) == 5
+
+
+@pytest.mark.slow
+def test_a_find_takes_no_more_memory_for_more_files(catalogue):
+    catalogue.register(tree(300, 100))
+    peaks = []
+    for base in ("/lhc/0000", "/lhc"):
+        list(catalogue.find(Lfn("/lhc/0001"), "*"))
+        tracemalloc.start()
+        count = sum(1 for _ in catalogue.find(Lfn(base), "*.root"))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert count == 30_000
+    assert peaks[1] < 5_000_000
+    assert len(tree(300, 100)) * 400 > 2 * peaks[1], "the whole answer would be larger"
+
+
+@pytest.mark.slow
+def test_renaming_a_directory_touches_no_row_of_a_file(catalogue, database):
+    catalogue.register(tree(200, 100))
+    with database.write() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER untouched BEFORE UPDATE ON files BEGIN SELECT RAISE(FAIL, 'a file row'); END"
+        )
+    catalogue.rename(Lfn("/lhc"), Lfn("/somewhere/else"))
+    assert sum(1 for _ in catalogue.find(Lfn("/somewhere/else"), "*")) == 20_000
+    assert list(catalogue.find(Lfn("/lhc"), "*")) == []
+
+
+def test_removing_files_removes_what_belongs_to_them(catalogue, database):
+    catalogue.register(tree(1, 10))
+    catalogue.remove([file.lfn for file in tree(1, 10)])
+    driver = database.reader()
+    for table in ("files", "replicas", "contents"):
+        assert driver.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)  # noqa: S608
+
+
+def test_directories_know_when_their_names_changed(catalogue, clock):
+    def modified_s(path):
+        return catalogue.stat([Lfn(path)]).one(path).modified_s
+
+    catalogue.register([NewFile(Lfn("/a/b/c"), 1)])
+    before = clock.now_s
+    clock.now_s += 10
+    catalogue.register([NewFile(Lfn("/a/x"), 1)])
+    assert (modified_s("/a"), modified_s("/a/b")) == (before + 10, before)
+    clock.now_s += 10
+    catalogue.remove([Lfn("/a/b/c")])
+    catalogue.rename(Lfn("/a/x"), Lfn("/y"))
+    assert (modified_s("/a/b"), modified_s("/")) == (before + 20, before + 20)
+
+
+def test_names_added_by_another_object_are_known(catalogue, database, clock):
+    other = SqlCatalogue(database, clock)
+    other.register([NewFile(Lfn("/a"), 1, se="NEW", owner="somebody", group="else")])
+    located = catalogue.resolve([Lfn("/a")]).one("/a")
+    assert (located.entry.owner, located.entry.group) == ("somebody", "else")
+    assert located.replicas[0].se == "NEW"
+
+
+def test_threads_share_a_catalogue(catalogue):
+    errors = []
+
+    def work(me):
+        try:
+            for turn in range(10):
+                files = [NewFile(Lfn(f"/{turn % 3}/{me}-{turn}-{i}"), 1, se=f"S{me}") for i in range(20)]
+                assert len(catalogue.register(files).ok) == 20
+                assert len(catalogue.resolve([file.lfn for file in files]).ok) == 20
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(me,)) for me in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert sum(1 for _ in catalogue.find(Lfn("/"), "*")) == 800
+
+
+def test_a_pattern_made_to_take_for_ever_does_not(catalogue):
+    catalogue.register([NewFile(Lfn("/" + "a" * 255), 1)])
+    assert list(catalogue.find(Lfn("/"), "*a" * 40 + "b")) == []
