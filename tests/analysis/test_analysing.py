@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,8 +17,8 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-
 from analysis_site import DATA, DIMUON, NANO, ZMUMU, input_file, needs_data, run
+
 from vse.analysis.cluster import LocalWorkers
 from vse.analysis.engine import AnalysisOptions, Feed, InputFile, analyse
 from vse.analysis.result import Progress
@@ -73,11 +75,17 @@ def test_the_demo_gives_the_same_histogram_as_a_direct_computation(client: Any) 
         )
 
 
-def test_only_the_branches_touched_are_read(client: Any, write_script: Write) -> None:
-    path = DATA / "nanoAOD_2015_CMS_Open_Data_ttbar.root"
-    lazy = run(write_script("def process(events):\n    return {round(float(x), 3) for x in events.MET_pt}\n"), [input_file(path)], client)
-    assert 100 < len(lazy.output) <= 200
-    assert 0 < lazy.read_bytes < path.stat().st_size / 20
+def test_only_the_branches_touched_are_read(client: Any, write_script: Write, tmp_path: Path) -> None:
+    path = tmp_path / "wide.root"
+    dice = np.random.default_rng(1)
+    with uproot.recreate(path) as file:
+        file["events"] = {f"x{number}": dice.random(20_000) for number in range(40)}
+    body = "import numpy as np\ndef process(events):\n    return float(np.sum(events.x7))\n"
+    lazy = run(write_script(body), [input_file(path)], client)
+    eager = run(write_script("branches = ['x7']\n" + body), [input_file(path)], client)
+    assert lazy.output == pytest.approx(eager.output)
+    for result in (lazy, eager):
+        assert 20_000 * 7 < result.read_bytes < path.stat().st_size / 5
 
 
 def test_a_killed_worker_changes_nothing(client: Any, write_script: Write) -> None:
@@ -134,8 +142,12 @@ def test_a_script_that_returns_nothing_says_so(client: Any, write_script: Write)
 
 
 def test_an_output_that_cannot_travel_is_the_scripts_failure(client: Any, write_script: Write) -> None:
-    with pytest.raises(ScriptFailed, match="my_script.py"):
-        run(write_script("def process(events):\n    return {'f': lambda: 1}\n"), [input_file(ZMUMU[0])], client)
+    with pytest.raises(ScriptFailed, match="pickle"):
+        run(
+            write_script("def process(events):\n    return {'f': lambda: 1}\n"),
+            [input_file(ZMUMU[0])],
+            client,
+        )
 
 
 def test_classes_of_the_script_come_back(client: Any, write_script: Write) -> None:
@@ -199,7 +211,9 @@ def test_damage_in_the_middle_of_a_file_is_the_files_fault(
     data = bytearray(ZMUMU[0].read_bytes())
     data[seek : seek + 4000] = bytes(4000)
     damaged.write_bytes(data)
-    script = write_script("import numpy as np\ndef process(events):\n    return float(np.sum(events.px1)) * 0 + len(events)\n")
+    script = write_script(
+        "import numpy as np\ndef process(events):\n    return float(np.sum(events.px1)) * 0 + len(events)\n"
+    )
     result = run(script, [input_file(damaged, 2304), input_file(DATA / "uproot-Zmumu-lz4.root")], client)
     assert [lfn for lfn, _ in result.broken] == ["/lhc/damaged.root"]
     assert result.output == result.entries_processed
@@ -219,7 +233,9 @@ def test_a_branch_missing_in_one_file(client: Any, write_script: Write, tmp_path
     without = tmp_path / "without.root"
     with uproot.recreate(without) as file:
         file["events"] = {"Event": np.arange(50, dtype=np.int32)}
-    script = write_script("import numpy as np\ndef process(events):\n    np.sum(events.M)\n    return len(events)\n")
+    script = write_script(
+        "import numpy as np\ndef process(events):\n    np.sum(events.M)\n    return len(events)\n"
+    )
     result = run(script, [input_file(without), input_file(ZMUMU[0])], client)
     assert result.output == 2304
     assert sum(item.entries for item in result.failed) == 50
@@ -318,3 +334,58 @@ def test_workers_listen_on_this_machine_only_and_stop_quickly() -> None:
     deadline = time.monotonic() + 5
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         assert time.monotonic() < deadline
+
+
+PROGRAM = """
+import sys
+from vse.analysis.cluster import LocalWorkers
+from vse.analysis.engine import AnalysisOptions, Feed, InputFile, analyse
+from vse.analysis.script import load_script
+
+def main():
+    with LocalWorkers(2) as workers:
+        import os
+        print(*workers.client.run(os.getpid).values(), flush=True)
+        feed = Feed([InputFile("/a", sys.argv[2])], closed=True)
+        try:
+            analyse(load_script(sys.argv[1]), feed, workers.client, AnalysisOptions(packet_entries=10))
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_end_from_outside_leaves_no_worker(tmp_path: Path, how: signal.Signals) -> None:
+    program, script = tmp_path / "program.py", tmp_path / "slow.py"
+    program.write_text(PROGRAM)
+    script.write_text(
+        "import time\ndef process(events):\n    print('user says', flush=True)\n"
+        "    time.sleep(0.2)\n    return 1\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, program, script, ZMUMU[0]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    pids = process.stdout.readline().split()
+    assert len(pids) == 2
+    assert process.stderr.readline() == "user says\n"
+    if how == signal.SIGINT:
+        os.killpg(process.pid, how)
+    else:
+        process.kill()
+    out, err = process.communicate(timeout=30)
+    if how == signal.SIGINT:
+        assert (process.returncode, out) == (0, "interrupted\n")
+        assert set(err.splitlines()) <= {"user says"}
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -80,7 +80,9 @@ def test_a_value_has_two_digits_of_its_error(value: float, error: float, text: s
 
 @pytest.fixture
 def script() -> Script:
-    return load_source(ScriptSource("/home/me/z.py", '"""Z peak: a test."""\ndef process(events):\n    return 1\n'))
+    return load_source(
+        ScriptSource("/home/me/z.py", '"""Z peak: a test."""\ndef process(events):\n    return 1\n')
+    )
 
 
 @pytest.fixture
@@ -182,7 +184,9 @@ def test_the_report_stands_on_its_own(result: AnalysisResult, script: Script, tm
         command="vse analyse z.py",
         plots=plots,
         fits=output.find_fits(result.output),
-        tables=[report.Table("Cold and warm", ["", "cold", "warm"], [["here", "12.0 s", "1.1 s"]], "caption")],
+        tables=[
+            report.Table("Cold and warm", ["", "cold", "warm"], [["here", "12.0 s", "1.1 s"]], "caption")
+        ],
         timings={"staging": 83.0},
         notes=["100 ms an upstream query"],
     )

@@ -5,58 +5,14 @@ from __future__ import annotations
 import fnmatch
 
 import pytest
+from scripted import Scripted, located
 
 from vse.catalogue.lookup import Believed, Lookup
 from vse.catalogue.port import NewReplica
 from vse.catalogue.sql import SqlCatalogue
 from vse.errors import Denied, NoSuchEntry, UpstreamGarbage, UpstreamUnavailable
 from vse.model import BulkResult, Contents, Entry, Lfn, Located, NewFile, Replica, ReplicaState
-from vse.testing.names import TREE, NamesConformance, by_directory
-
-
-def located(lfn, size_bytes=10, adler32=1, se="FAR", url=None, contents=None, copies=True):
-    entry = Entry(Lfn(lfn), "file", size_bytes, adler32, None, "far", "away", 0o640, 5.0, 6.0)
-    copy = Replica(entry.lfn, se, url, ReplicaState.AVAILABLE, None, "")
-    return Located(entry, (copy,) if copies else (), contents)
-
-
-class Scripted:
-    """An upstream that knows ``files``, raises ``error`` if set, and breaks off after ``breaks_after``."""
-
-    def __init__(self, name="up", *files):
-        self.name = name
-        self.files = {file.entry.lfn: file for file in files}
-        self.error = None
-        self.breaks_after = None
-        self.asked = []
-        self.answer = None
-
-    def find(self, base, pattern):
-        self.asked.append(("find", base, pattern))
-        if self.error:
-            raise self.error
-        told = 0
-        for lfn in sorted(self.files, key=by_directory):
-            if lfn.is_below(base) and fnmatch.fnmatchcase(lfn.name, pattern):
-                if told == self.breaks_after:
-                    raise UpstreamGarbage("read the answer", "it ends in the middle")
-                told += 1
-                yield self.files[lfn]
-
-    def resolve(self, lfns):
-        self.asked.append(("resolve", *lfns))
-        if self.error:
-            raise self.error
-        if self.answer is not None:
-            return self.answer
-        result = BulkResult()
-        for lfn in lfns:
-            if lfn in self.files:
-                result.ok[lfn] = self.files[lfn]
-            else:
-                result.failed[lfn] = NoSuchEntry(f"locate {lfn}", "no")
-        return result
-
+from vse.testing.names import TREE, NamesConformance
 
 DOWN = UpstreamUnavailable("ask up", "connection refused")
 BASE = Lfn("/lhc/data")
@@ -422,7 +378,7 @@ def two(catalogue, up, clock):
 
 
 def test_answers_of_several_upstreams_are_united_by_name(two, up, clock):
-    lookup, other = two
+    lookup, _ = two
     answer, report = lookup.find_with_report(BASE, "*.root")
     first, *rest = answer
     assert [(copy.se, copy.origin) for copy in first.replicas] == [("FAR", "up"), ("NEAR", "other")]
@@ -449,7 +405,7 @@ def test_one_upstream_that_fails_does_not_hide_the_other(two, up, clock):
 
 
 def test_an_upstream_forgets_its_own_replicas_only(two, up, clock):
-    lookup, other = two
+    lookup, _ = two
     list(lookup.find(BASE, "*"))
     up.files.clear()
     clock.now_s += 1000

@@ -1,4 +1,4 @@
-"""What the SQL catalogue does over and above its contract: pages, bulk, memory, what rows a rename touches."""
+"""What the SQL catalogue does over and above its contract: pages, bulk, memory, what rows are touched."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tree(directories, files, base="/lhc"):
 @pytest.mark.parametrize("page", [1, 2, 3, 7])
 def test_pages_join_without_a_seam(catalogue, monkeypatch, page):
     monkeypatch.setattr(sql, "PAGE_FILES", page)
-    files = tree(3, 5) + [NewFile(Lfn("/lhc/loose"), 1)]
+    files = [*tree(3, 5), NewFile(Lfn("/lhc/loose"), 1)]
     catalogue.register(files)
     catalogue.add_replicas([NewReplica(file.lfn, se) for file in files for se in ("A", "B")])
     wanted = ["/lhc/loose", *(file.lfn for file in files[:-1])]

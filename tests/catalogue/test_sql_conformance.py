@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 
 from vse.catalogue.lookup import Lookup
@@ -9,10 +11,18 @@ from vse.catalogue.sql import SqlCatalogue
 from vse.testing.names import CatalogueConformance, NamesConformance
 
 
-class TestSqlCatalogue(CatalogueConformance):
+class TestSqlite(CatalogueConformance):
     @pytest.fixture
-    def names(self, catalogue: SqlCatalogue) -> SqlCatalogue:
+    def names(self, catalogue):
         return catalogue
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("psycopg") is None, reason="the extra 'postgresql' is not installed")
+class TestPostgresql(CatalogueConformance):
+    @pytest.fixture
+    def names(self, postgresql, clock):
+        return SqlCatalogue(postgresql, clock)
 
 
 class TestLookupWithoutUpstreams(NamesConformance):

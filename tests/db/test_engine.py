@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gc
-import os
 import sqlite3
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -46,7 +46,7 @@ def test_a_snapshot_stays_as_it_was(database):
 def test_readers_go_with_their_threads(database):
     def open_files():
         gc.collect()
-        return sum("vse.db" in os.readlink(f"/proc/self/fd/{fd}") for fd in _descriptors())
+        return sum("vse.db" in str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.exists())
 
     count(database)
     before = open_files()
@@ -55,12 +55,6 @@ def test_readers_go_with_their_threads(database):
         thread.start()
         thread.join()
     assert open_files() <= before + 2
-
-
-def _descriptors():
-    for fd in os.listdir("/proc/self/fd"):
-        if os.path.exists(f"/proc/self/fd/{fd}"):
-            yield fd
 
 
 def test_a_closed_database_can_be_used_again(database):

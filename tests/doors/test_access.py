@@ -54,7 +54,7 @@ def everything() -> list[tuple[str, str]]:
         "/api",
         "//",
     ]
-    methods = sorted(READS | WRITES) + ["POST", "PATCH", "COPY", "LOCK", "TRACE", "PROPPATCH"]
+    methods = [*sorted(READS | WRITES), "POST", "PATCH", "COPY", "LOCK", "TRACE", "PROPPATCH"]
     return [(method, path) for path in paths for method in methods]
 
 

@@ -64,7 +64,7 @@ def test_depth_1_names_the_collection_first(own: Site) -> None:
         assert int(props["quota-used-bytes"].text or "") >= 0
         assert "getcontentlength" not in props
         assert int(props["{LCGDM:}mode"].text or "", 8) & 0o170000 == 0o040000
-    assert own.ask("PROPFIND", "/data/dir").body == own.ask("PROPFIND", "/data/dir", Depth="1").body
+    assert entries(own.ask("PROPFIND", "/data/dir").body).keys() == found.keys()
 
 
 def test_every_href_leads_to_its_file(own: Site) -> None:
@@ -82,13 +82,14 @@ def test_requests_with_a_body_and_odd_depths(own: Site) -> None:
     assert own.ask("PROPFIND", "/data/missing", Depth="0").status == 404
 
 
+@pytest.mark.slow
 def test_a_large_directory(own: Site) -> None:
     big = own.root / "big"
     big.mkdir()
     for number in range(10_000):
         (big / f"f{number:05}").touch()
     found = entries(own.ask("PROPFIND", "/data/big/", Depth="1").body)
-    assert list(found)[0] == "/data/big/"
+    assert next(iter(found)) == "/data/big/"
     assert set(found) == {"/data/big/", *(f"/data/big/f{number:05}" for number in range(10_000))}
 
 

@@ -12,12 +12,15 @@ import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pytest
 from door_site import MakeSite, Site, adler32, eventually
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from vse.doors.http import bodies
+from vse.doors.http.files import OpenFile
 
 SIZE = 700_001
 
@@ -116,6 +119,20 @@ def test_multipart_as_davix_wants_it(site: Site, content: bytes) -> None:
     assert len(heads) == 300
     assert all(head.split(b"\r\n")[-1].startswith(b"Content-Range: bytes ") for head in heads)
     assert [data for _, data in parts_of(answer.headers, answer.body)] == [content[a:b] for a, b in spans]
+
+
+def test_files_that_are_not_in_memory(site: Site, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same bytes come where every read has to wait for the disk."""
+    monkeypatch.setattr(OpenFile, "cached", lambda *_: None)
+    assert site.ask("GET", "/data/big.bin").body == content
+    assert site.ask("GET", "/data/big.bin", Range="bytes=1000-1999").body == content[1000:2000]
+    answer = site.ask("GET", "/data/big.bin", Range="bytes=5-9,300000-699999,0-0")
+    assert [data for _, data in parts_of(answer.headers, answer.body)] == [
+        content[5:10],
+        content[300_000:700_000],
+        content[:1],
+    ]
+    assert site.ask("GET", "/data/empty").body == b""
 
 
 def test_too_many_ranges_are_refused_not_served_whole(site: Site) -> None:
@@ -299,11 +316,9 @@ def test_a_file_that_shrinks_breaks_the_connection_and_is_never_filled_up(site: 
     size = 64 * 1024 * 1024
     with path.open("wb") as file:
         file.truncate(size)
-    parts = urlsplit(site.url)
-    with socket.create_connection((parts.hostname, parts.port), timeout=20) as client:
+    with site.dial() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        head = f"GET /data/shrinking HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {site.token}\r\n\r\n"
-        client.sendall(head.encode())
+        client.sendall(site.head("GET", "/data/shrinking"))
         got = client.recv(65536)
         assert f"content-length: {size}".encode() in got
         os.truncate(path, 1024 * 1024)
@@ -321,15 +336,36 @@ def test_a_client_that_leaves_is_noticed(site: Site) -> None:
     """The descriptor of a big file is given back soon after its reader is gone."""
     path = site.root / "left"
     with path.open("wb") as file:
-        file.truncate(1 << 30)
-    parts = urlsplit(site.url)
-    with socket.create_connection((parts.hostname, parts.port), timeout=20) as client:
-        head = f"GET /data/left HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {site.token}\r\n\r\n"
-        client.sendall(head.encode())
+        file.truncate(1 << 40)  # more than can be read in vain
+    with site.dial() as client:
+        client.sendall(site.head("GET", "/data/left"))
         client.recv(1000)
         path.unlink()
         assert site.ask("GET", "/data/left").status == 404  # lets go of the cached descriptor
         assert _open_at(path)
+    assert eventually(lambda: not _open_at(path))
+
+
+def test_a_client_that_takes_nothing_is_cut_off(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "NO_PROGRESS_S", 0.3)
+    path = site.root / "stalled"
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+    with site.dial() as client:
+        client.sendall(site.head("GET", "/data/stalled"))
+        client.recv(1000)
+        path.unlink()
+        assert eventually(lambda: not _open_at(path))
+
+
+@pytest.mark.slow
+def test_the_space_of_a_removed_file_becomes_free(site: Site) -> None:
+    """No descriptor is kept on a file that the site has removed, though nobody asks for it again."""
+    path = site.root / "removed"
+    path.write_bytes(b"x")
+    assert site.ask("GET", "/data/removed").body == b"x"
+    assert _open_at(path)
+    path.unlink()
     assert eventually(lambda: not _open_at(path))
 
 
@@ -373,15 +409,13 @@ def test_curl_reads_resumes_and_takes_several_ranges(site: Site, content: bytes,
 
 def test_pipelined_and_kept_alive(site: Site) -> None:
     """Several requests on one connection, errors among them, are answered in order."""
-    parts = urlsplit(site.url)
-    auth = f"Host: x\r\nAuthorization: Bearer {site.token}\r\n"
     requests = [
-        f"GET /data/small.txt HTTP/1.1\r\n{auth}Range: bytes=1-1\r\n\r\n",
-        f"GET /data/missing HTTP/1.1\r\n{auth}\r\n",
-        f"GET /data/small.txt HTTP/1.1\r\n{auth}Range: bytes=2-2\r\nConnection: close\r\n\r\n",
+        site.head("GET", "/data/small.txt", "Range: bytes=1-1"),
+        site.head("GET", "/data/missing"),
+        site.head("GET", "/data/small.txt", "Range: bytes=2-2", "Connection: close"),
     ]
-    with socket.create_connection((parts.hostname, parts.port), timeout=20) as client:
-        client.sendall("".join(requests).encode())
+    with site.dial() as client:
+        client.sendall(b"".join(requests))
         got = b""
         while data := client.recv(65536):
             got += data

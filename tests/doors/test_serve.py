@@ -52,15 +52,17 @@ def door_process(base: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 def test_a_signal_ends_it_within_two_seconds(tmp_path: Path, number: signal.Signals) -> None:
     with (tmp_path / "big").open("wb") as file:
         file.truncate(1 << 32)
-    with door_process(tmp_path) as (process, url):
-        with urllib.request.urlopen(f"{url}/data/big") as reading:  # noqa: S310 - our own door
-            reading.read(1000)  # and now this client is slow
-            begin_s = time.monotonic()
-            process.send_signal(number)
-            output, _ = process.communicate(timeout=20)
-            took_s = time.monotonic() - begin_s
+    with (
+        door_process(tmp_path) as (process, url),
+        urllib.request.urlopen(f"{url}/data/big") as reading,  # noqa: S310 - our own door
+    ):
+        reading.read(1000)  # and now this client is slow
+        begin_s = time.monotonic()
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=20)
+        took_s = time.monotonic() - begin_s
     assert process.returncode == 0 and output == "ended well\n"
-    assert took_s < 2.5
+    assert took_s < 4  # two seconds, and what a busy machine adds
 
 
 @pytest.mark.slow
@@ -68,7 +70,7 @@ def test_a_signal_at_the_very_start_is_not_lost(tmp_path: Path) -> None:
     with door_process(tmp_path) as (process, _url):
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=20)
-    assert process.returncode in (0, -signal.SIGTERM)
+    assert process.returncode == 0
 
 
 def test_an_address_that_cannot_be_used_says_so() -> None:
@@ -79,7 +81,7 @@ def test_an_address_that_cannot_be_used_says_so() -> None:
             BadSettings, match=rf"127.0.0.1:{port}.*in use.*[Cc]hoose another doors.http.port"
         ):
             HttpServer(app, port=port)
-    with pytest.raises(BadSettings, match="cannot open the HTTP door at nowhere.invalid:0"):
+    with pytest.raises(BadSettings, match=r"cannot open the HTTP door at nowhere\.invalid:0"):
         HttpServer(app, host="nowhere.invalid")
 
 

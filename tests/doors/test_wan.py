@@ -79,8 +79,9 @@ def test_clients_share_the_line_fairly(shaped: Site) -> None:
     with ThreadPoolExecutor(4) as pool:
         times = list(pool.map(get, range(4)))
     begin_s, ends = min(begin for begin, _ in times), [end for _, end in times]
-    assert max(ends) - begin_s == pytest.approx(1.0, rel=0.05)
-    assert min(ends) - begin_s > 0.85
+    took_s = max(ends) - begin_s
+    assert 0.97 <= took_s < 1.5  # a busy machine may be later, nothing may be earlier
+    assert min(ends) - begin_s > 0.8 * took_s
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
 
 
 class LyingServer(ThreadingHTTPServer):
@@ -31,7 +30,6 @@ class LyingServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: LyingServer
-    silent: ClassVar[bool] = True
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -40,10 +38,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(body=False)
 
     def do_GET(self) -> None:
-        self.server.asked[self.path] += 1
         self._answer(body=True)
 
     def _answer(self, *, body: bool) -> None:
+        self.server.asked[self.path] += 1
         data = self.server.files.get(self.path)
         lie = self.server.lies.get(self.path, "")
         if data is None or lie == "gone":

@@ -100,44 +100,26 @@ def test_a_source_that_lies_costs_its_own_file_and_no_other(
 @pytest.mark.parametrize("lie", ["500", "dies", "damaged", "stalls", "gone"])
 def test_another_source_is_read_in_the_same_attempt(tmp_path: Path, server: LyingServer, lie: str) -> None:
     server.lies[LIAR] = lie
-    site = web_site(tmp_path, server, no_progress_s=0.4)
-    # The lying copy is preferred: the honest one is on an element that is tried later.
-    site.add({"liar.dat": GOOD}, "ZZZ", write=False)
-    site.elements = Elements(
-        [
-            http_element("WEB", server.port),
-            http_element("ZZZ", honest := server_of(tmp_path)),
-            file_element("LOCAL", tmp_path / "local"),
-        ]
-    )
-    site.staging._elements = site.elements
-    request = site.stage("liar.dat")
-    assert honest
-    assert site.staging.get([request])[0].state is RequestState.DONE
-    assert site.local(LIAR).read_bytes() == GOOD
-    (transfer,) = site.queue.of_lfn(Lfn(LIAR))
-    assert (transfer.state, transfer.attempts, transfer.failures) == (State.DONE, 1, 0)
-    assert transfer.source is not None
-    assert str(honest) in transfer.source
-    site.close()
-
-
-@pytest.fixture(autouse=True)
-def _honest_servers() -> Iterator[None]:
-    yield
-    while _STARTED:
-        _STARTED.pop().__exit__(None, None, None)
-
-
-_STARTED: list = []
-
-
-def server_of(_: Path) -> int:
-    """Start an honest server; return its port."""
-    one = lying_server({LIAR: GOOD}, {})
-    port = one.__enter__().port
-    _STARTED.append(one)
-    return port
+    with lying_server({LIAR: GOOD}, {}) as honest:
+        site = StagingSite(
+            tmp_path,
+            elements=[
+                http_element("LYING", server.port),
+                http_element("TRUE", honest.port),  # read after LYING, by its name
+                file_element("LOCAL", tmp_path / "local"),
+            ],
+            settings={"no_progress_s": 0.4},
+        )
+        site.add({"liar.dat": GOOD}, "LYING", write=False)
+        site.add({"liar.dat": GOOD}, "TRUE", write=False)
+        request = site.stage()
+        assert server.asked[LIAR] >= 1
+        assert site.staging.get([request])[0].state is RequestState.DONE
+        assert site.local(LIAR).read_bytes() == GOOD
+        (transfer,) = site.queue.of_lfn(Lfn(LIAR))
+        assert (transfer.state, transfer.attempts, transfer.failures) == (State.DONE, 1, 0)
+        assert transfer.source == f"http://127.0.0.1:{honest.port}{LIAR}"
+        site.close()
 
 
 @pytest.mark.slow

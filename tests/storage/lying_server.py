@@ -44,8 +44,8 @@ class LyingServer:
             except OSError:
                 return
             thread = threading.Thread(target=self._answer, args=(connection,), daemon=True)
-            self._threads.append(thread)
             thread.start()
+            self._threads.append(thread)
 
     def _answer(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
@@ -75,7 +75,7 @@ class LyingServer:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes `accept`
         self._socket.close()
-        for thread in self._threads[1:]:
+        for thread in self._threads:  # the first is the one that starts the others
             thread.join(10)
 
 

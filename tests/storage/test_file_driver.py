@@ -203,6 +203,30 @@ def test_closing_under_other_threads_never_reads_another_file(tmp_path: Path) ->
         assert set(seen) <= {b"a" * 100}
 
 
+def test_aborting_under_a_writing_thread_never_writes_to_another_file(tmp_path: Path) -> None:
+    driver = driver_at(tmp_path)
+    for turn in range(30):
+        upload = driver.put(f"{tmp_path}/a.bin", 10**9)
+        began = threading.Event()
+
+        def write(upload=upload, began=began) -> None:
+            try:
+                while True:
+                    upload.write(b"a" * 1000)
+                    began.set()
+            except errors.BadRequest:
+                return
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        assert began.wait(10)
+        upload.abort()
+        store(driver, f"{tmp_path}/{turn}.bin", b"b" * 1000)
+        thread.join(10)
+        assert fetch(driver, f"{tmp_path}/{turn}.bin") == b"b" * 1000
+    assert partials(tmp_path) == []
+
+
 # -- a full disk -------------------------------------------------------------------------------------
 
 
@@ -309,12 +333,47 @@ def test_a_killed_writer_leaves_only_a_partial_that_the_sweep_clears(tmp_path: P
 
         assert names_in(driver, str(tmp_path)) == []
         assert not (tmp_path / "d").exists()
-        assert driver.sweep_partials(3600, now_s) == 0
-        assert driver.sweep_partials(0, now_s + 10) == 1
+        assert driver.sweep_partials(3600, now_s - 10) == 0, "one that was made just now was removed"
+        assert driver.sweep_partials(3600, now_s + 10) == 1
         assert partials(tmp_path) == [mine.partial_path()]
         mine.write(b"0123456789")
         mine.commit()
     store(driver, f"{tmp_path}/d/a.bin", b"again")
+
+
+_MANY = """
+import sys
+from vse.config.settings import ProtocolSettings
+from vse.storage.drivers.file import FileDriver
+driver = FileDriver(ProtocolSettings(Section="File", Path=sys.argv[1]))
+for number in range(100_000):
+    with driver.put(f"{sys.argv[1]}/{sys.argv[2]}/{number}.bin", 100_000) as upload:
+        for _ in range(10):
+            upload.write(bytes([number % 256]) * 10_000)
+        upload.commit()
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_whenever_a_writer_is_killed_every_final_name_is_a_whole_file(tmp_path: Path) -> None:
+    driver = driver_at(tmp_path)
+    for turn in range(6):
+        with subprocess.Popen(
+            [sys.executable, "-c", _MANY, str(tmp_path), str(turn)], stdout=subprocess.PIPE, text=True
+        ) as writer:
+            assert writer.stdout is not None
+            for _ in range(1 + turn):
+                last = int(writer.stdout.readline())
+            writer.send_signal(signal.SIGKILL)
+            writer.wait(30)
+        found = list(driver.list(f"{tmp_path}/{turn}"))
+        assert len(found) > last
+        for file in found:
+            number = int(Path(file.path).stem)
+            assert fetch(driver, file.path) == bytes([number % 256]) * 100_000
+    driver.sweep_partials(0, time.time() + 10)
+    assert partials(tmp_path) == []
 
 
 def test_a_sweep_of_nothing(tmp_path: Path) -> None:

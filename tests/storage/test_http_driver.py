@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import ssl
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -40,6 +44,7 @@ class TestHttpDriver(DriverConformance):
         return "/data/store"
 
 
+@pytest.mark.slow
 def test_the_token_is_read_when_needed_and_again_when_it_changes(served: Served) -> None:
     served.token_file.unlink()
     driver = HttpDriver(served.section(), 5.0)
@@ -61,6 +66,7 @@ def test_the_token_is_read_when_needed_and_again_when_it_changes(served: Served)
     driver.close()
 
 
+@pytest.mark.slow
 def test_a_wrong_checksum_is_refused_by_the_server_too(served: Served) -> None:
     driver = HttpDriver(served.section(), 5.0)
     upload = driver.put("/data/a.bin", 5, adler32(b"12345"))
@@ -72,6 +78,7 @@ def test_a_wrong_checksum_is_refused_by_the_server_too(served: Served) -> None:
     driver.close()
 
 
+@pytest.mark.slow
 def test_a_file_that_changes_its_size_while_open(served: Served) -> None:
     driver = HttpDriver(served.section(), 5.0)
     (served.directory / "a.bin").write_bytes(pattern(5000))
@@ -129,6 +136,42 @@ def test_a_kept_connection_that_the_server_closed_is_opened_anew() -> None:
     thread.join(10)
 
 
+_KILLED = """
+import sys
+from vse.config.settings import ProtocolSettings
+from vse.storage.drivers.http import HttpDriver
+port, token_file = sys.argv[1:]
+section = ProtocolSettings(Section="HTTP", Host="127.0.0.1", Port=int(port), TokenFile=token_file)
+upload = HttpDriver(section, 10.0).put("/data/d/a.bin", 4_000_000)
+upload.write(bytes(3_000_000))
+print("most", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_writer_leaves_nothing_on_the_server(served: Served) -> None:
+    section = served.section()
+    with subprocess.Popen(
+        [sys.executable, "-c", _KILLED, str(section.port), str(served.token_file)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "most\n"
+        writer.send_signal(signal.SIGKILL)
+        writer.wait(30)
+    deadline_s = time.monotonic() + 10
+    while (left := list(served.directory.rglob("*.part"))) and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert left == []
+    driver = HttpDriver(section, 10.0)
+    assert not is_there(driver, "/data/d/a.bin")
+    store(driver, "/data/d/a.bin", b"again")
+    driver.close()
+
+
 # -- TLS ---------------------------------------------------------------------------------------------
 
 
@@ -180,6 +223,7 @@ def tls_server() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("protocol", ["https", "davs"])
+@pytest.mark.slow
 def test_reading_and_writing_over_tls(tls_server: int, protocol: str) -> None:
     section = ProtocolSettings(Section="HTTPS", Protocol=protocol, Host="localhost", Port=tls_server)
     driver = HttpDriver(section, 5.0, ssl.create_default_context(cafile=str(TLS / "localhost.pem")))
@@ -192,6 +236,7 @@ def test_reading_and_writing_over_tls(tls_server: int, protocol: str) -> None:
     driver.close()
 
 
+@pytest.mark.slow
 def test_a_server_that_cannot_be_trusted(tls_server: int) -> None:
     section = ProtocolSettings(Section="HTTPS", Protocol="https", Host="localhost", Port=tls_server)
     driver = HttpDriver(section, 5.0)

@@ -45,7 +45,8 @@ PART = {"Content_Type": "multipart/byteranges; boundary=B"}
     ],
 )
 def test_a_lie_in_a_stream(get: bytes, kind: type[errors.VseError]) -> None:
-    with lying(0.3, HEAD=HEAD, GET=get) as (driver, _), pytest.raises(errors.VseError) as caught:
+    patience_s = 0.3 if kind is errors.Stalled else 10.0
+    with lying(patience_s, HEAD=HEAD, GET=get) as (driver, _), pytest.raises(errors.VseError) as caught:
         fetch(driver, "/a.bin")
     assert type(caught.value) is kind, repr(caught.value)
     assert "127.0.0.1" in caught.value.wanted
@@ -68,7 +69,7 @@ def test_a_lie_in_a_stream(get: bytes, kind: type[errors.VseError]) -> None:
     ],
 )
 def test_a_lie_in_a_range(get: bytes, kind: type[errors.VseError] | None) -> None:
-    with lying(0.5, HEAD=HEAD, GET=get) as (driver, _), driver.open("/a.bin") as reader:
+    with lying(HEAD=HEAD, GET=get) as (driver, _), driver.open("/a.bin") as reader:
         if kind is None:
             assert reader.pread(5, 10) == DATA[5:15]
         else:
@@ -205,6 +206,32 @@ def test_a_refusal_in_the_middle_of_a_put() -> None:
             upload.write(DATA)
 
 
+@pytest.mark.parametrize("size_bytes", [10, 10**9])
+def test_a_server_that_stalls_in_a_put(size_bytes: int) -> None:
+    put = b"HTTP/1.1 100 Continue\r\n\r\n" + STALL
+    piece = DATA[: min(size_bytes, len(DATA))]
+    with (
+        lying(0.3, HEAD=answer("404 None"), PUT=put) as (driver, _),
+        pytest.raises(errors.Stalled) as caught,
+        driver.put("/a.bin", size_bytes) as upload,
+    ):
+        for _ in range(size_bytes // len(piece)):
+            upload.write(piece)
+        upload.commit()
+    assert ("not known" in caught.value.found) == (size_bytes == 10)
+
+
+def test_a_directory_that_is_told_by_a_redirect() -> None:
+    def propfind(head: bytes) -> bytes:
+        return _listing(f"/d/{DIRECTORY}") if b"/d/ " in head else answer("301 M", Location="/d/")
+
+    with lying(HEAD=answer("301 M", Location="/d/"), PROPFIND=propfind) as (driver, _):
+        assert driver.stat(["/d"]).one("/d").is_directory
+        with pytest.raises(errors.BadRequest, match="directory"):
+            driver.open("/d")
+        assert list(driver.list("/d")) == []
+
+
 def test_a_server_that_keeps_less_than_was_sent() -> None:
     heads = iter([answer("404 None"), answer("200 OK", length=5)])
     with lying(HEAD=lambda _: next(heads), PUT=answer("201 Created"), DELETE=answer("204 Gone")) as (
@@ -214,6 +241,18 @@ def test_a_server_that_keeps_less_than_was_sent() -> None:
         with pytest.raises(errors.SizeMismatch), driver.put("/a.bin", 0) as upload:
             upload.commit()
         assert server.heads[-1].startswith(b"DELETE /a.bin ")
+
+
+def test_a_server_that_goes_away_after_it_took_the_file() -> None:
+    heads = iter([answer("404 None"), answer("503 Busy")])
+    with lying(HEAD=lambda _: next(heads), PUT=answer("201 Created")) as (driver, server):
+        with (
+            pytest.raises(errors.SourceUnavailable, match="the server took the file") as caught,
+            driver.put("/a.bin", 0) as upload,
+        ):
+            upload.commit()
+        assert "Look whether it is there" in str(caught.value)
+        assert len(server.heads) == 3
 
 
 def test_what_was_known_of_the_file_is_told_to_the_server() -> None:

@@ -17,6 +17,7 @@ from vse.transfer.lifecycle import (
     Claimed,
     Event,
     Failed,
+    Found,
     GoLast,
     KeepAttempt,
     LeaseLost,
@@ -174,7 +175,7 @@ class Lives(RuleBasedStateMachine):
     def failed(self, error: ServerFault) -> None:
         self.send(Failed(error, "u", 3, "OTHER"))
 
-    @rule(event=st.sampled_from([Succeeded("u", 100), PutBack("u", 4), LeaseLost(), Cancelled()]))
+    @rule(event=st.sampled_from([Succeeded("u", 100), PutBack("u", 4), LeaseLost(), Cancelled(), Found()]))
     def ended(self, event: Event) -> None:
         self.send(event)
 

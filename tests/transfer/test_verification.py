@@ -169,16 +169,17 @@ def test_a_reader_that_hangs_is_ended_when_the_move_is(tmp_path: Path) -> None:
     thread.join()
 
 
+@pytest.mark.slow
 def test_a_reader_that_takes_too_much_memory_is_a_failed_file(tmp_path: Path) -> None:
-    """A basket of 300 MB once decompressed: the real reader, with little memory."""
+    """A basket of 150 MB once decompressed: the real reader, with little memory."""
     import numpy as np
     import uproot
 
     path = tmp_path / "bomb.root"
     with uproot.recreate(path, compression=uproot.ZLIB(1)) as file:
-        file.mktree("t", {"x": np.int8}).extend({"x": np.zeros(300_000_000, dtype=np.int8)})
+        file.mktree("t", {"x": np.int8}).extend({"x": np.zeros(150_000_000, dtype=np.int8)})
     assert path.stat().st_size < 10_000_000
-    with Readers(1, 60.0, reader_command(memory_bytes=500 * 1024**2)) as readers:
+    with Readers(1, 60.0, reader_command(memory_bytes=400 * 1024**2)) as readers:
         try:
             contents = check(readers, path)
         except Unreadable as error:

@@ -132,7 +132,12 @@ def analyse(
 
 class _Run:
     def __init__(
-        self, script: Script, feed: Feed, client: Any, options: AnalysisOptions, on_progress: OnProgress | None
+        self,
+        script: Script,
+        feed: Feed,
+        client: Any,
+        options: AnalysisOptions,
+        on_progress: OnProgress | None,
     ) -> None:
         self.script = script
         self.client = client

@@ -26,7 +26,8 @@ class PeakFit:
     """A fitted peak; masses and widths in GeV, one standard deviation errors.
 
     ``width`` is the detector's: the standard deviation of the fitted Gaussian (of the sum, where two
-    were needed). ``window``: the range that was fitted. ``entries`` within it, ``signal`` those of it in the peak.
+    were needed). ``window``: the range that was fitted, with ``entries`` in it, ``signal`` of them in the
+    peak.
     """
 
     resonance: Resonance

@@ -133,10 +133,10 @@ class Ledger:
         merged: list[FailedRange] = []
         for failed in sorted(self._failed, key=lambda item: (item.lfn, item.start)):
             last = merged[-1] if merged else None
-            if (
-                last is not None
-                and (last.lfn, last.stop, last.failure.message)
-                == (failed.lfn, failed.start, failed.failure.message)
+            if last is not None and (last.lfn, last.stop, last.failure.message) == (
+                failed.lfn,
+                failed.start,
+                failed.failure.message,
             ):
                 merged[-1] = last._replace(stop=failed.stop)
             else:

@@ -13,9 +13,9 @@ class Unmergeable(TypeError):
 def merge(total: Any, part: Any, where: str = "the output") -> Any:
     """Return the sum of ``total`` and ``part``; both may be changed and must not be used again.
 
-    Mappings key by key, sets by union, lists one behind the other, awkward arrays too; numbers, numpy
-    arrays, histograms and anything else that has ``+`` by that. Strings, None and booleans must be
-    equal. Raises `Unmergeable`.
+    Mappings key by key, sets by union, lists and awkward arrays one behind the other (in no given
+    order); numbers, numpy arrays, histograms and anything else that has ``+`` by that. Strings, None
+    and booleans must be equal. Raises `Unmergeable`.
     """
     if part is None:
         return total

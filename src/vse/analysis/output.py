@@ -55,7 +55,12 @@ def find_fits(output: Any) -> dict[str, PeakFit]:
 
 
 def _draw(
-    directory: Path, name: str, histogram: Any, fits: dict[str, PeakFit], result: AnalysisResult, script: Script
+    directory: Path,
+    name: str,
+    histogram: Any,
+    fits: dict[str, PeakFit],
+    result: AnalysisResult,
+    script: Script,
 ) -> list[Path]:
     stem = directory / name.replace("/", "_")
     if not is_mass_spectrum(histogram):
@@ -79,9 +84,22 @@ def _write_root(path: Path, found: dict[str, Any]) -> Path:
         with uproot.recreate(partial) as file:
             for name, histogram in found.items():
                 if histogram.ndim <= 3:
-                    file[name] = histogram
+                    file[name] = _with_float_counts(histogram)
     partial.replace(path)
     return path
+
+
+def _with_float_counts(histogram: Any) -> Any:
+    """Return a histogram that ROOT can hold: it has none of 64-bit integers (exact up to 2^53)."""
+    import hist
+
+    if histogram.storage_type not in (hist.storage.Int64, hist.storage.AtomicInt64, hist.storage.Unlimited):
+        return histogram
+    doubled = hist.Hist(
+        *histogram.axes, storage=hist.storage.Double(), name=histogram.name, label=histogram.label
+    )
+    doubled[...] = histogram.values(flow=True)
+    return doubled
 
 
 def _write_arrays(path: Path, arrays: dict[str, Any]) -> Path:
@@ -110,7 +128,9 @@ def _sort_out(output: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
 
     def visit(value: Any, name: str) -> Any:
         if hasattr(value, "items"):
-            return {str(key): visit(item, f"{name}.{key}" if name else str(key)) for key, item in value.items()}
+            return {
+                str(key): visit(item, f"{name}.{key}" if name else str(key)) for key, item in value.items()
+            }
         if value is None or isinstance(value, bool | str):
             return value
         if isinstance(value, numbers.Number) and not isinstance(value, complex):

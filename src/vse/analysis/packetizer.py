@@ -92,9 +92,7 @@ class Packetizer:
     ``fixed_entries`` switches adaptive sizes off.
     """
 
-    def __init__(
-        self, target_s: float = 1.0, max_failed: int = 10, fixed_entries: int | None = None
-    ) -> None:
+    def __init__(self, target_s: float = 1.0, max_failed: int = 10, fixed_entries: int | None = None) -> None:
         self.target_s = target_s
         self.max_failed = max_failed
         self.fixed_entries = fixed_entries

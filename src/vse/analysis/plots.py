@@ -86,8 +86,7 @@ def save_histogram(histogram: Any, stem: Path, name: str, fit: PeakFit | None = 
     with _figure(9, 5.8) as figure:
         axes = figure.subplots()
         if histogram.ndim == 2:
-            mplhep.hist2dplot(histogram, ax=axes)
-            axes.set_title(name, loc="left", fontsize=14)
+            _draw_map(figure, axes, histogram, name)
         elif fit is not None:
             _draw_fit(axes, histogram, fit)
             axes.set_title(name, loc="left", fontsize=14, fontweight="bold")
@@ -100,6 +99,15 @@ def save_histogram(histogram: Any, stem: Path, name: str, fit: PeakFit | None = 
             axes.set_ylabel("Entries / bin", loc="top")
             axes.set_ylim(bottom=0)
         return _save(figure, stem)
+
+
+def _draw_map(figure: Any, axes: Any, histogram: Any, name: str) -> None:
+    horizontal, vertical = histogram.axes
+    mesh = axes.pcolormesh(horizontal.edges, vertical.edges, np.asarray(histogram.values()).T, cmap="cividis")
+    figure.colorbar(mesh, ax=axes, label="Entries / bin")
+    axes.set_title(name, loc="left", fontsize=14, fontweight="bold")
+    axes.set_xlabel(str(horizontal.label or horizontal.name), loc="right")
+    axes.set_ylabel(str(vertical.label or vertical.name), loc="top")
 
 
 class _figure:  # noqa: N801 - a context manager

@@ -1,12 +1,22 @@
-"""What a worker imports while it joins, so that its first packet does not wait for it."""
+"""What a local worker does first: it leaves the terminal alone, and imports while it joins."""
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+from contextlib import suppress
 
 
 def dask_setup(worker: object) -> None:
-    """Called by dask in each new worker."""
+    """Called by dask in each new worker, in its main thread.
+
+    What user code prints goes to the error output, where it cannot spoil a listing; Ctrl-C is for the
+    process that started the workers, which then stops them.
+    """
+    os.dup2(2, 1)
+    with suppress(ValueError):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_import_all, name="vse-preload", daemon=True).start()
 
 

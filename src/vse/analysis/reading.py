@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
+import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +26,17 @@ class OpenFile:
     directory: Any
     tree_name: str
     tree: Any
+    counted_bytes: int = 0
 
     @property
     def entries(self) -> int:
         return int(self.tree.num_entries)
 
-    @property
-    def read_bytes(self) -> int:
-        """Bytes that were asked of the file so far."""
-        return int(self.directory.file.source.num_requested_bytes)
+    def take_read_bytes(self) -> int:
+        """Bytes that were asked of the file since this was asked last (or the file was opened)."""
+        total = int(self.directory.file.source.num_requested_bytes)
+        fresh, self.counted_bytes = total - self.counted_bytes, total
+        return fresh
 
 
 class OpenFiles:
@@ -124,15 +127,17 @@ def _nano_events(file: OpenFile, script: Script, start: int, stop: int, metadata
             raise BadScript(f"use the schema {script.schema!r}", "coffea.nanoevents has none of this name")
     if schema is None:
         schema = nanoevents.NanoAODSchema if looks_like_nanoaod(file.tree.keys()) else nanoevents.BaseSchema
-    return nanoevents.NanoEventsFactory.from_root(
-        file.directory,
-        treepath=file.tree_name,
-        mode="virtual",
-        entry_start=start,
-        entry_stop=stop,
-        schemaclass=schema,
-        metadata=metadata,
-    ).events()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # collections that a slim file does not have
+        return nanoevents.NanoEventsFactory.from_root(
+            file.directory,
+            treepath=file.tree_name,
+            mode="virtual",
+            entry_start=start,
+            entry_stop=stop,
+            schemaclass=schema,
+            metadata=metadata,
+        ).events()
 
 
 def looks_like_nanoaod(branches: list[str]) -> bool:

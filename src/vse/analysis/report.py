@@ -15,7 +15,16 @@ from vse.analysis.fit import PeakFit
 from vse.analysis.plots import with_error
 from vse.analysis.result import AnalysisResult
 
-_VERSIONS = ("virtual-storage-element", "uproot", "awkward", "hist", "distributed", "numpy", "iminuit", "coffea")
+_VERSIONS = (
+    "virtual-storage-element",
+    "uproot",
+    "awkward",
+    "hist",
+    "distributed",
+    "numpy",
+    "iminuit",
+    "coffea",
+)
 _MAX_FILES = 200
 
 

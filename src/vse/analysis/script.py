@@ -177,7 +177,9 @@ def _entry_points(module: types.ModuleType, source: ScriptSource) -> tuple[Any, 
         return None, _instance(classes[0], source)
     if classes:
         names = ", ".join(cls.__name__ for cls in classes)
-        raise _bad(source, f"it has several processors ({names})", f"say which: processor = {classes[0].__name__}()")
+        raise _bad(
+            source, f"it has several processors ({names})", f"say which: processor = {classes[0].__name__}()"
+        )
     raise _bad(source, "it has neither a function process(events) nor a processor class", _EXAMPLE)
 
 

@@ -82,7 +82,6 @@ def _run_packet(script: Script, order: Order, dataset: str) -> tuple[Answer, Any
     except Exception as error:
         return Answer(packet, "unreadable", PacketStats(0, 0.0), describe_trouble(error)), None
     stop = min(packet.stop, entries)
-    before = file.read_bytes
     ready, output, failure, trouble = begun, None, None, False
     try:
         if stop > packet.start:
@@ -92,8 +91,8 @@ def _run_packet(script: Script, order: Order, dataset: str) -> tuple[Answer, Any
     except (Exception, SystemExit) as error:
         trouble = is_file_trouble(error)
         failure = describe_trouble(error) if trouble else describe(error, script.source)
-    read_bytes = max(0, file.read_bytes - before)
-    stats = PacketStats(entries, time.perf_counter() - begun, ready - begun, read_bytes)
+    wall_s = time.perf_counter() - begun
+    stats = PacketStats(entries, wall_s, ready - begun, file.take_read_bytes())
     if failure is None:
         return Answer(packet, "done", stats), output
     return Answer(packet, "unreadable" if trouble else "failed", stats, failure), None

@@ -6,6 +6,7 @@ here works inside the caller's transaction or on the thread's reader, and decide
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -174,28 +175,44 @@ class Answers:
         return {row[0] for row in self._held_by_others.rows(driver, upstream, as_json(differing))}
 
     def forget(self, driver: Any, upstream: int, lfns: Sequence[Lfn], told_s: float) -> None:
-        """Forget what ``upstream`` told of ``lfns`` before ``told_s``, and names that nobody knows then."""
+        """Forget replicas that ``upstream`` told of ``lfns`` before, and files that have none left then."""
         pairs = as_json(map(split, lfns))
-        self._drop(driver, upstream, [row[0] for row in self._statements.files.rows(driver, pairs)], told_s)
+        ids = [row[0] for row in self._statements.files.rows(driver, pairs)]
+        self._drop(driver, upstream, ids, told_s, math.inf)
+
+    def forget_unknown(self, driver: Any, lfns: Sequence[Lfn]) -> None:
+        """Forget those of ``lfns`` that are not our own and have no replica: nobody tells of them."""
+        for row in self._statements.files.rows(driver, as_json(map(split, lfns))):
+            self._remove_orphan.run(driver, row[0], math.inf)
 
     def sweep(
-        self, driver: Any, upstream: int, question: Question, told_s: float, orphans_until_s: float
+        self, driver: Any, upstream: int, question: Question, told_s: float, fresh_until_s: float, alone: bool
     ) -> None:
         """After a whole answer at ``told_s``: forget what ``upstream`` told before and tells no more.
 
-        Also removes files without any replica that are fresh until before ``orphans_until_s``.
+        ``fresh_until_s``: what files have that were told of now, by any upstream. ``alone``: there is no
+        other upstream, so that a file without replicas that was not told of now is not there.
         """
+        orphaned_s = fresh_until_s if alone else told_s
         matches = matcher(question.pattern)
-        pages = self._pages(driver, self._untold, question, upstream, told_s)
-        for page in pages:
-            self._drop(driver, upstream, [row[0] for row in page if matches(row[2])], told_s)
-        for page in self._pages(driver, self._orphans, question, orphans_until_s):
-            self._statements.remove_file.many(driver, [(row[0],) for row in page if matches(row[2])])
+        for page in self._pages(driver, self._untold, question, upstream, told_s):
+            ids = [row[0] for row in page if matches(row[2])]
+            self._drop(driver, upstream, ids, told_s, fresh_until_s)
+        for page in self._pages(driver, self._orphans, question, orphaned_s):
+            self._remove_orphan.many(driver, [(row[0], orphaned_s) for row in page if matches(row[2])])
+        if matches(question.base.name):
+            base = self._statements.files.rows(driver, as_json([split(question.base)]))
+            self._drop(driver, upstream, [row[0] for row in base], told_s, fresh_until_s)
+            self._remove_orphan.many(driver, [(row[0], orphaned_s) for row in base])
 
-    def _drop(self, driver: Any, upstream: int, ids: Sequence[int], told_s: float) -> None:
-        self._untell.many(driver, [(which, upstream, told_s) for which in ids])
-        self._make_stale.many(driver, [(which,) for which in ids])
-        self._remove_orphan.many(driver, [(which,) for which in ids])
+    def _drop(
+        self, driver: Any, upstream: int, ids: Sequence[int], told_s: float, fresh_until_s: float
+    ) -> None:
+        """Forget replicas told before ``told_s``; their files, fresh until earlier, are due or go too."""
+        for which in ids:
+            if self._untell.run(driver, which, upstream, told_s):
+                self._remove_orphan.run(driver, which, fresh_until_s)
+                self._make_stale.run(driver, which, fresh_until_s)
 
     def _pages(
         self, driver: Any, query: Prepared, question: Question, *arguments: Any
@@ -306,19 +323,18 @@ class Answers:
 
     @cached_property
     def _make_stale(self) -> Prepared:
-        statement = (
-            sa.update(files)
-            .where(files.c.id == bindparam("which"), files.c.fresh_until_s.is_not(None))
-            .values(fresh_until_s=0.0)
-        )
-        return self._statements.prepared(statement, "which")
+        statement = sa.update(files).where(*_fresh_before()).values(fresh_until_s=0.0)
+        return self._statements.prepared(statement, "which", "until")
 
     @cached_property
     def _remove_orphan(self) -> Prepared:
-        statement = sa.delete(files).where(
-            files.c.id == bindparam("which"), files.c.fresh_until_s.is_not(None), _no_replica()
-        )
-        return self._statements.prepared(statement, "which")
+        statement = sa.delete(files).where(*_fresh_before(), _no_replica())
+        return self._statements.prepared(statement, "which", "until")
+
+
+def _fresh_before() -> tuple[sa.ColumnElement[bool], ...]:
+    """File ``which``, not our own, and fresh until before ``until``."""
+    return files.c.id == bindparam("which"), files.c.fresh_until_s < bindparam("until")
 
 
 def _no_replica() -> sa.ColumnElement[bool]:

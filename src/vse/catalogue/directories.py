@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
-from vse.catalogue.sql_rows import split
+from vse.catalogue.sql_rows import join, split
 from vse.catalogue.sql_statements import Statements
 from vse.db.prepared import Row, as_json
 
@@ -56,7 +56,7 @@ class Directories:
         missing = [split(path) for path in wanted if path not in self.ids]
         if missing:
             blocking = self._statements.files.rows(self._driver, as_json(missing))
-            self._files_in_the_way.update(_joined(row[1], row[2]) for row in blocking)
+            self._files_in_the_way.update(join(row[1], row[2]) for row in blocking)
 
     def look_up_below(self, lfns: Iterable[str]) -> None:
         """Learn which of ``lfns``, whose parents were looked up, are directories themselves."""
@@ -105,19 +105,3 @@ class Directories:
         )
         self._new.clear()
         self._touched.clear()
-
-
-def _joined(path: str, name: str) -> str:
-    return f"{path}/{name}" if path != "/" else f"/{name}"
-
-
-def chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Yield ``items`` in lists of ``size``; the last may be shorter."""
-    chunk: list[Any] = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk

@@ -12,16 +12,17 @@ import contextlib
 import pickle
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import IO, Any, Protocol
 
 from vse.catalogue.answers import FIND, NAME, Answers, Conflict, Question
-from vse.catalogue.directories import chunks
 from vse.catalogue.globs import matcher
 from vse.catalogue.port import Upstream
 from vse.catalogue.sql import SqlCatalogue
+from vse.db.prepared import chunks
 from vse.errors import NotFound, UpstreamGarbage, VseError
 from vse.model import BulkResult, Clock, Entry, Lfn, Located
 
@@ -113,9 +114,12 @@ class Lookup:
 
     def stat_with_report(self, lfns: Sequence[Lfn]) -> tuple[BulkResult[Entry], LookupReport]:
         report = LookupReport()
-        unsure = self._refresh_names(lfns, report)
-        result = self.catalogue.stat(lfns)
-        self._settle(result, unsure)
+        settled, others = self._settled(lfns)
+        result = BulkResult({lfn: located.entry for lfn, located in settled.items()})
+        if others:
+            unsure = self._refresh_names(others, report)
+            result.merge(self.catalogue.stat(others))
+            self._judge(result, unsure)
         return result, report
 
     def resolve(self, lfns: Sequence[Lfn]) -> BulkResult[Located]:
@@ -128,9 +132,12 @@ class Lookup:
 
     def resolve_with_report(self, lfns: Sequence[Lfn]) -> tuple[BulkResult[Located], LookupReport]:
         report = LookupReport()
-        unsure = self._refresh_names(lfns, report)
-        result = self.catalogue.resolve(lfns)
-        self._settle(result, unsure)
+        settled, others = self._settled(lfns)
+        result = BulkResult(settled)
+        if others:
+            unsure = self._refresh_names(others, report)
+            result.merge(self.catalogue.resolve(others))
+            self._judge(result, unsure)
         return result, report
 
     def list(self, directory: Lfn) -> Iterator[Entry]:
@@ -166,7 +173,7 @@ class Lookup:
         self.stale += bool(report.failed)
         return answer, report
 
-    def _settle(self, result: BulkResult[Any], unsure: Mapping[str, VseError]) -> None:
+    def _judge(self, result: BulkResult[Any], unsure: Mapping[str, VseError]) -> None:
         """Tell 'not there' from 'could not be asked', and count what is served stale."""
         for lfn, error in unsure.items():
             if lfn in result.failed:
@@ -178,10 +185,8 @@ class Lookup:
 
     def _refresh_names(self, lfns: Sequence[Lfn], report: LookupReport) -> dict[str, VseError]:
         """Ask about those of ``lfns`` that are due; return those that could not be asked about."""
-        due = self._due(lfns) if self.upstreams else ()
-        self.hits += len(lfns) - len(due)
-        if not due:
-            return {}
+        directories = {entry.lfn for entry in self.catalogue.directories(lfns)}
+        due = [lfn for lfn in lfns if lfn not in directories]
         now_s = self._clock()
         told: dict[str, Sequence[Located]] = {}
         denied: dict[str, Sequence[Lfn]] = {}
@@ -198,23 +203,20 @@ class Lookup:
                 ]
                 unsure.update({k: e for k, e in answer.failed.items() if not isinstance(e, NotFound)})
         self.misses += len(asked)
-        self.hits += len(due) - len(asked)
+        self.hits += len(lfns) - len(asked)
         self._store_names(told, denied, unsure, now_s, report)
         return unsure
 
-    def _due(self, lfns: Sequence[Lfn]) -> _Lfns:
-        """Return those of ``lfns`` that are neither our own, nor fresh, nor directories."""
+    def _settled(self, lfns: Sequence[Lfn]) -> tuple[dict[str, Located], _Lfns]:
+        """Return the files among ``lfns`` that are our own or fresh, and all other names."""
         now_s = self._clock()
-        settled = {
-            located.entry.lfn
+        settled: dict[str, Located] = {
+            located.entry.lfn: located
             for located, fresh_until_s in self.catalogue.known(lfns)
             if fresh_until_s is None or fresh_until_s > now_s
         }
-        due = [lfn for lfn in dict.fromkeys(lfns) if lfn not in settled]
-        if due:
-            directories = {entry.lfn for entry in self.catalogue.directories(due)}
-            due = [lfn for lfn in due if lfn not in directories]
-        return due
+        self.hits += len(settled)
+        return settled, [lfn for lfn in dict.fromkeys(lfns) if lfn not in settled]
 
     def _to_ask(self, upstream: Upstream, due: Sequence[Lfn], now_s: float) -> _Lfns:
         """Return those of ``due`` that no believed answer of ``upstream`` is about."""
@@ -269,6 +271,9 @@ class Lookup:
                 self._answers.forget(driver, which, lfns, now_s)
                 rows = [(which, NAME, lfn, now_s, expires_s, 0) for lfn in lfns]
                 self._answers.keep(driver, rows)
+            votes = Counter(chain.from_iterable(denied.values()))
+            nowhere = [lfn for lfn, count in votes.items() if count == len(self.upstreams)]
+            self._answers.forget_unknown(driver, nowhere)
             for name, files in told.items():
                 dated = [(located, until[located.entry.lfn]) for located in files]
                 report.note_conflicts(self._answers.take_in(driver, name, dated, now_s))
@@ -302,9 +307,8 @@ class Lookup:
             fresh_until_s = now_s if report.failed else now_s + self._fresh_s
             for upstream, spool, _ in heard:
                 self._store_files(upstream, spool, now_s, fresh_until_s, report)
-            alone = len(self.upstreams) == 1
             for upstream, _, found in heard:
-                self._conclude(upstream, question, found, now_s, fresh_until_s if alone else now_s)
+                self._conclude(upstream, question, found, now_s, fresh_until_s)
         return report
 
     def _believed(self, upstream: Upstream, question: Question, now_s: float) -> bool:
@@ -329,15 +333,14 @@ class Lookup:
                 report.note_conflicts(self._answers.take_in(driver, upstream.name, dated, told_s))
 
     def _conclude(
-        self, upstream: Upstream, question: Question, found: int, told_s: float, orphans_until_s: float
+        self, upstream: Upstream, question: Question, found: int, told_s: float, fresh_until_s: float
     ) -> None:
         """After a whole answer is stored: drop what is told no more, and believe the answer."""
         which, expiry = self._ids[upstream.name], self._expiries[upstream.name]
         expires_s = told_s + (expiry.fresh_s if found else expiry.negative_fresh_s)
         with self.catalogue.database.write_names() as driver:
-            self._answers.sweep(driver, which, question, told_s, orphans_until_s)
-            if matcher(question.pattern)(question.base.name):
-                self._answers.forget(driver, which, [question.base], told_s)
+            alone = len(self.upstreams) == 1
+            self._answers.sweep(driver, which, question, told_s, fresh_until_s, alone)
             self._answers.keep(driver, [(which, FIND, str(question), told_s, expires_s, found)])
 
     @contextlib.contextmanager

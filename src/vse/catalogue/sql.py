@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from vse.catalogue.directories import MODE, chunks
+from vse.catalogue.directories import MODE
 from vse.catalogue.globs import Glob, matcher
 from vse.catalogue.port import NewReplica
 from vse.catalogue.sql_names import remove_names, rename_name
-from vse.catalogue.sql_rows import Rows, split
+from vse.catalogue.sql_rows import Rows, join, split
 from vse.catalogue.sql_statements import Matching, Statements
 from vse.catalogue.sql_writing import CHUNK_FILES, register
 from vse.db import Database
-from vse.db.prepared import Row, as_json
+from vse.db.prepared import Row, as_json, chunks
 from vse.errors import NoSuchEntry, NoSuchReplica
 from vse.model import BulkResult, Clock, Entry, Lfn, Located, NewFile
 
@@ -261,7 +261,7 @@ class SqlCatalogue:
         found: dict[str, int] = {}
         for part in chunks(dict.fromkeys(lfns), _BULK_NAMES):
             for row in self.statements.files.rows(driver, as_json(map(split, part))):
-                found[f"{row[1]}/{row[2]}" if row[1] != "/" else f"/{row[2]}"] = row[0]
+                found[join(row[1], row[2])] = row[0]
         return found
 
     def _ensure_root(self) -> None:

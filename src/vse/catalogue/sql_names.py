@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vse.catalogue.directories import Directories, InTheWay
-from vse.catalogue.sql_rows import split
+from vse.catalogue.sql_rows import join, split
 from vse.catalogue.sql_statements import Statements
 from vse.db.prepared import as_json
 from vse.errors import AlreadyExists, BadLfn, BadRequest, NoSuchEntry, NotEmpty
@@ -19,7 +19,7 @@ def remove_names(driver: Any, statements: Statements, lfns: Sequence[Lfn], now_s
     result: BulkResult[None] = BulkResult()
     names = list(dict.fromkeys(lfns))
     rows = statements.files.rows(driver, as_json(map(split, names)))
-    files = {f"{row[1]}/{row[2]}" if row[1] != "/" else f"/{row[2]}": row[0] for row in rows}
+    files = {join(row[1], row[2]): row[0] for row in rows}
     statements.remove_file.many(driver, [(which,) for which in files.values()])
     directories = {
         row[1]: row[0] for row in statements.directory_rows.rows(driver, as_json(set(names) - files.keys()))

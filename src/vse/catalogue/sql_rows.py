@@ -28,6 +28,11 @@ def split(lfn: str) -> Pair:
     return path or "/", name
 
 
+def join(path: str, name: str) -> str:
+    """Return the name that `split` took apart."""
+    return f"{path}/{name}" if path != "/" else f"/{name}"
+
+
 class Interned:
     """The ids of one table of names, kept in memory. Its rows are never removed or changed."""
 
@@ -85,9 +90,8 @@ class Rows:
         self.upstreams = Interned(database, statements, upstreams)
 
     def file(self, row: Row) -> Entry:
-        path, name = row[1], row[2]
+        lfn = Lfn(join(row[1], row[2]))
         owner, group = self.principals.name(row[6]), self.principals.name(row[7])
-        lfn = Lfn(f"{path}/{name}" if path != "/" else f"/{name}")
         return Entry._make((lfn, "file", row[3], row[4], row[5], owner, group, row[8], row[9], row[10]))
 
     def directory(self, row: Row) -> Entry:

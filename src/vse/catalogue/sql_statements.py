@@ -1,6 +1,6 @@
 """Every statement of the SQL catalogue, in SQLAlchemy Core, prepared for one dialect.
 
-A *file row* is ``FILE_COLUMNS`` (id, directory's path, name, size, adler32, guid, owner, group, mode,
+A *file row* is (id, directory's path, name, size, adler32, guid, owner, group, mode,
 created, modified, fresh until); a *located row* appends one replica (element, url, state, accessed,
 upstream) and the contents (tree, entries), None where there are none, and repeats for each replica.
 """

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vse.catalogue.directories import Directories, InTheWay
-from vse.catalogue.sql_rows import Rows, split
+from vse.catalogue.sql_rows import Rows, join, split
 from vse.catalogue.sql_statements import Statements
 from vse.db.prepared import Row, as_json
 from vse.errors import AlreadyExists
@@ -67,8 +67,9 @@ class Chunk:
         old = [pair for pair in pairs.values() if pair[0] in ids]
         if old:
             for row in self.statements.files.rows(self.driver, as_json(old)):
-                lfn = f"{row[1]}/{row[2]}" if row[1] != "/" else f"/{row[2]}"
-                self.files[lfn] = Known(row[0], ids[row[1]], row[3], row[4], row[5], row[10], row[11])
+                self.files[join(row[1], row[2])] = Known(
+                    row[0], ids[row[1]], row[3], row[4], row[5], row[10], row[11]
+                )
 
     def add(self, file: NewFile, owner_id: int, group_id: int, fresh_until_s: float | None) -> Known:
         """Plan a new file, and the directories it needs; raise `AlreadyExists` for what is in its way."""

@@ -31,6 +31,8 @@ from vse.cli import (
 from vse.cli.context import Context
 from vse.cli.output import err
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="vse",
     no_args_is_help=True,
@@ -77,13 +79,15 @@ def run() -> None:
     """Run the command line; end with the exit code of the error tree."""
     try:
         code = app(standalone_mode=False)
+        if code == _INTERRUPTED:  # the command-line library turns Ctrl-C into this
+            raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except errors.VseError as error:
         _show(error)
         sys.exit(errors.exit_code(error))
     except (KeyboardInterrupt, typer.Abort):
         err.print("\n[yellow]Stopped.[/yellow] Nothing is lost: the same command goes on where this one was.")
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -112,7 +112,7 @@ def byte_progress() -> Progress:
         TransferSpeedColumn(),
         TimeRemainingColumn(compact=True),
         console=err,
-        transient=False,
+        disable=not err.is_terminal,
     )
 
 
@@ -126,4 +126,5 @@ def event_progress() -> Progress:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(compact=True),
         console=err,
+        disable=not err.is_terminal,
     )

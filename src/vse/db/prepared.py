@@ -8,13 +8,14 @@ conversion of types happens, so it is for integers, floats, text and bytes only.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 Row = tuple[Any, ...]
+T = TypeVar("T")
 
 
 def driver_of(connection: sa.Connection) -> Any:
@@ -113,6 +114,18 @@ class Given:
 def as_json(values: Iterable[Any]) -> str:
     """Return the argument for a `Given`."""
     return json.dumps(list(values), ensure_ascii=False, separators=(",", ":"))
+
+
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield ``items`` in lists of ``size``; the last may be shorter."""
+    chunk: list[T] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 def inserting(dialect: sa.Dialect) -> Callable[[sa.Table], Any]:

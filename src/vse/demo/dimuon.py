@@ -20,7 +20,7 @@ branches = [
 
 
 def process(events):
-    if "Muon_pt" in events.fields:
+    if "Muon_pt" in events.fields:  # noqa: SIM108
         mass = masses_from_nanoaod(events)
     else:
         mass = masses_from_pairs(events)

@@ -19,7 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from vse.db import Database
 from vse.db.tables import links
-from vse.errors import NoSuchFile, VseError
+from vse.errors import NoSuchFile, StorageFault, VseError
 from vse.linktree.plan import FOREIGN, Action, decide
 from vse.linktree.walk import directory, found_at, in_the_way, mapped
 from vse.model import BulkResult, Clock, Lfn
@@ -52,7 +52,7 @@ class LinkTree:
 
     def ensure(self, targets: Mapping[Lfn, Path]) -> BulkResult[Path]:
         """Make the link of each file, to an absolute path; `AlreadyExists` where something is in the way."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        self._make_root()
         wanted = {lfn: str(path.absolute()) for lfn, path in targets.items()}
         return self._change(wanted)[0]
 
@@ -62,7 +62,7 @@ class LinkTree:
 
     def sync(self, wanted: Iterable[tuple[Lfn, Path]]) -> Synced:
         """Make the tree hold exactly ``wanted``, but for what stands in the way."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        self._make_root()
         recorded = set(self._recorded())
         done = Synced()
         pending: dict[Lfn, str | None] = {}
@@ -87,6 +87,14 @@ class LinkTree:
                 flush()
         flush()
         return done
+
+    def _make_root(self) -> None:
+        wanted = f"make the link tree {self.root}"
+        try:
+            with mapped(wanted):
+                self.root.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise StorageFault(wanted, "a file of this name is there", "move it elsewhere") from error
 
     def _recorded(self) -> list[Lfn]:
         with self._database.read() as connection:

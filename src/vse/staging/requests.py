@@ -156,6 +156,8 @@ class Staging:
                 ~_has_item(ItemState.WAITING),
             )
             keys = [key for (key,) in connection.execute(sa.select(requests.c.id).where(over))]
+            if not keys:
+                continue
             state = sa.case(
                 (_has_item(ItemState.FAILED), RequestState.FAILED),
                 (_has_item(ItemState.CANCELLED), RequestState.CANCELLED),
@@ -251,6 +253,8 @@ class Staging:
         """Add items and their transfers, in one transaction."""
         with self._database.write() as connection:
             ids = self._queue.enqueue(request.destination, wanted, connection)
+            here = [file.entry.lfn for file in files if file.entry.lfn not in wanted]
+            came = self._queue.found(request.destination, here, connection)
             values = [
                 {
                     "request_id": request.id,
@@ -277,6 +281,8 @@ class Staging:
             connection.execute(
                 query.on_conflict_do_update(index_elements=["request_id", "lfn"], set_=fresh), values
             )
+            for some in chunks(came):  # others may wait for them as well
+                self._end(connection, sorted(_end_items(connection, transfers.c.id.in_(some))))
 
     def _drop_empty(self, request: Request) -> None:
         with self._database.write() as connection:

@@ -36,6 +36,8 @@ _TICK_S = 0.25
 """How soon a stop is seen, and how often news of bytes are told."""
 _BEAT_S = 2.0
 """How often at least leases are renewed, bytes written down, and cancelled moves noticed."""
+_SETTLE_S = 10.0
+"""How often an idle stager settles what others have left."""
 _GRACE_S = 5.0
 """How long a move that was ended may take to notice, before its slot is given to another thread."""
 
@@ -78,10 +80,13 @@ class Stager:
         self._limits = Limits(settings.no_progress_s, settings.timeout_s)
         self._tell = tell
         self._clock = clock
+        # A partial file that nobody touched for so long has no writer, even where locks are unknown.
+        self._partial_age_s = settings.no_progress_s + settings.verify_timeout_s
         self._mover = Mover(parts.verifier)
         self._inbox: std_queue.SimpleQueue[Outcome | None] = std_queue.SimpleQueue()
         self._jobs: std_queue.SimpleQueue[tuple[Live, Job] | None] = std_queue.SimpleQueue()
         self._running: dict[int, Live] = {}
+        self._arrived: list[Outcome | None] = []
         self._threads = 0
         self._lock = threading.Lock()
         self._ended_s: dict[int, float] = {}
@@ -105,37 +110,39 @@ class Stager:
         over = threading.Event()
         minder = threading.Thread(target=self._mind, args=(over,), name="vse-minder", daemon=True)
         minder.start()
-        look_s = 0.0
+        look_s, settle_s = 0.0, time.monotonic() + _SETTLE_S
         try:
             while not stop.is_set():
-                outcomes, woken = self._gather(look_s, stop)
-                self._record(outcomes)
+                woken = self._gather(look_s, stop)
+                self._record()
                 if until is not None and self._parts.staging.all_over(until):
                     break
                 now_s = time.monotonic()
-                if outcomes or woken or now_s >= look_s:
+                if not self._running and now_s >= settle_s:
+                    self._parts.staging.settle()  # what a stager that was killed has left unsettled
+                    settle_s = now_s + _SETTLE_S
+                if woken or now_s >= look_s:
                     look_s = now_s + self._fill(until)
         finally:
             self._shut_down()
             over.set()
             minder.join()
 
-    def _gather(self, look_s: float, stop: threading.Event) -> tuple[list[Outcome], bool]:
-        """Wait for outcomes, a `wake`, a stop, or the time to look again."""
+    def _gather(self, look_s: float, stop: threading.Event) -> bool:
+        """Wait for outcomes or a `wake` (True), or for a stop or the time to look again (False)."""
         while not stop.is_set():
             left_s = look_s - time.monotonic()
             if left_s <= 0 and self._inbox.empty():
-                return [], False
+                return False
             try:
-                first = self._inbox.get(timeout=max(0.0, min(left_s, _TICK_S)))
+                self._arrived.append(self._inbox.get(timeout=max(0.0, min(left_s, _TICK_S))))
             except std_queue.Empty:
                 self._tell_progress()
                 continue
-            news = [first]
             while not self._inbox.empty():
-                news.append(self._inbox.get())
-            return [one for one in news if one is not None], None in news
-        return [], False
+                self._arrived.append(self._inbox.get())
+            return True
+        return False
 
     def _shut_down(self) -> None:
         """End every running move and put it back."""
@@ -144,19 +151,18 @@ class Stager:
             running = dict(self._running)
         for live in running.values():
             live.end(reason)
+        missing = {id(live) for live in running.values() if live.handed_out}
+        missing -= {id(one.live) for one in self._arrived if one}
         deadline_s = time.monotonic() + _GRACE_S
-        outcomes: list[Outcome] = []
-        while len(outcomes) < len(running) and (left_s := deadline_s - time.monotonic()) > 0:
-            try:
+        while missing and (left_s := deadline_s - time.monotonic()) > 0:
+            with contextlib.suppress(std_queue.Empty):
                 outcome = self._inbox.get(timeout=left_s)
-            except std_queue.Empty:
-                break
-            if outcome is not None:
-                outcomes.append(outcome)
+                self._arrived.append(outcome)
+                missing.discard(id(outcome.live) if outcome else 0)
         for _ in range(self._threads):
             self._jobs.put(None)
         self._threads = 0
-        self._record(outcomes)
+        self._record()
         with self._lock:
             stuck = list(self._running.values())
             self._running.clear()
@@ -166,11 +172,10 @@ class Stager:
 
     def _sweep(self) -> None:
         """Remove partial files that dead stagers left at places that can be written."""
-        age_s = self._settings.no_progress_s + self._settings.verify_timeout_s
         for element in self._parts.elements:
             if element.can("write"):
                 with contextlib.suppress(VseError):  # a storage that is not there: each file will say so
-                    element.sweep_partials(age_s, time.time())
+                    element.sweep_partials(self._partial_age_s, time.time())
 
     # -- starting moves --------------------------------------------------------------------------
 
@@ -201,11 +206,12 @@ class Stager:
         self._parts.verifier.warm()
         now_s = time.monotonic()
         lives = {one.id: Live(one, now_s) for one in claimed}
+        with self._lock:
+            self._running.update(lives)
         located = self._resolve(claimed)
         for one in claimed:
             live = lives[one.id]
-            with self._lock:
-                self._running[one.id] = live
+            live.handed_out = True
             try:
                 self._jobs.put((live, plan_job(one, located, self._parts.elements)))
             except VseError as error:  # the settings do not know its destination any more
@@ -253,11 +259,17 @@ class Stager:
 
     # -- recording -------------------------------------------------------------------------------
 
-    def _record(self, outcomes: Sequence[Outcome]) -> None:
-        """Write down how moves ended: the catalogue first, then the queue, then the requests."""
+    def _record(self) -> None:
+        """Write down how moves ended: the catalogue first, then the queue, then the requests.
+
+        What arrived is forgotten only after that: interrupted in between, it is written again.
+        """
         # A move that was given up on may report after all, when its transfer is another move's.
-        outcomes = [one for one in outcomes if self._running.get(one.live.transfer.id) is one.live]
+        outcomes = [
+            one for one in self._arrived if one and self._running.get(one.live.transfer.id) is one.live
+        ]
         if not outcomes:
+            self._arrived.clear()
             return
         moved = {one.live.transfer.id: one for one in outcomes if one.moved is not None}
         registered = self._register(list(moved.values()))
@@ -268,11 +280,13 @@ class Stager:
         after = self._parts.queue.report(
             self.owner, [_report(one.live, events[one.live.transfer.id]) for one in outcomes]
         )
-        self._parts.staging.settle([one.id for one in after if one.state is not State.QUEUED])
+        # All of them: one that was taken from us meanwhile may have ended with nobody to settle it.
+        self._parts.staging.settle([one.live.transfer.id for one in outcomes])
         with self._lock:
             for one in outcomes:
                 self._running.pop(one.live.transfer.id, None)
                 self._told.pop(one.live.transfer.id, None)
+        self._arrived.clear()
         self._tell_ends(outcomes, events, {one.id: one for one in after})
 
     def _register(self, moved: Sequence[Outcome]) -> BulkResult[None]:
@@ -316,6 +330,7 @@ class Stager:
         every_s = min(_TICK_S * 2, self._limits.no_progress_s / 4, self._settings.lease_s / 6)
         pause_s = min(self._settings.lease_s / 3, _BEAT_S)
         beat_s = time.monotonic() + pause_s
+        sweep_s = time.monotonic() + self._partial_age_s
         while not over.wait(every_s):
             now_s = time.monotonic()
             with self._lock:
@@ -326,6 +341,9 @@ class Stager:
             if now_s >= beat_s and running:
                 self._beat(running)
                 beat_s = time.monotonic() + pause_s
+            if now_s >= sweep_s:
+                self._sweep()
+                sweep_s = time.monotonic() + max(self._partial_age_s, 60.0)
 
     def _replace_stuck(self, live: Live, now_s: float) -> None:
         """Where a move does not notice that it was ended, report for it and give its slot away."""
@@ -371,7 +389,7 @@ def _event(outcome: Outcome, unregistered: VseError | None) -> Event:
 
 def _next_se(outcome: Outcome) -> str | None:
     """Return the element to begin with the next time: the one after the last that was read."""
-    sources = [source.se for source in outcome.job.sources] if outcome.job else []
+    sources = list(dict.fromkeys(one.se for one in outcome.job.sources)) if outcome.job else []
     last = outcome.live.source.se if outcome.live.source else None
     if last not in sources:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self, TypeVar
@@ -12,7 +13,7 @@ from vse.errors import BadRequest, BadSettings, NoPlan, NoSuchElement, Unsupport
 from vse.model import BulkResult, Checksum, Lfn, Replica, Space
 from vse.storage import negotiation
 from vse.storage.contract import Capabilities, Driver, Reader, StoredFile, Upload
-from vse.storage.drivers import build
+from vse.storage.drivers import build, plugin_of
 from vse.storage.negotiation import Operation, Rejected
 
 T = TypeVar("T")
@@ -75,10 +76,12 @@ class StorageElement:
         self.settings = settings
         self.at_site = at_site
         self._preferences = preferences or DataManagement()
+        self._no_progress_s = no_progress_s
         self._drivers: dict[str, Driver] = {}
+        self._lock = threading.Lock()
         for section in settings.protocols:
             try:
-                self._drivers[section.section] = build(section, no_progress_s)
+                plugin_of(section)
             except BadSettings as error:
                 wanted = f"use the storage element {self.name}"
                 raise BadSettings(wanted, f"{section.section}: {error.found}", error.todo) from error
@@ -108,7 +111,7 @@ class StorageElement:
         """Return the LFN of a URL in this element; `BadRequest` where it is none of its sections'."""
         for section in self.settings.protocols:
             try:
-                return lfn_at(section.path, self._drivers[section.section].path_of(url))
+                return lfn_at(section.path, self._driver(section).path_of(url))
             except BadRequest:
                 continue
         raise BadRequest(f"find the logical name of {url}", f"it is not a URL of {self.name}")
@@ -133,9 +136,16 @@ class StorageElement:
         section, driver = self._best("read")
         return driver.open(path_at(section.path, lfn))
 
+    def source(self, replica: Replica, section: ProtocolSettings) -> ReadSource:
+        """Return how a copy here is read by a section that a plan chose."""
+        driver = self._driver(section)
+        url = replica.url or driver.url(path_at(section.path, replica.lfn))
+        return ReadSource(replica.lfn, self.name, section.section, driver.protocol, url)
+
     def open_source(self, source: ReadSource) -> Reader:
         """Open a copy by the section and the URL that a plan chose."""
-        driver = self._drivers[source.section]
+        section = next(one for one in self.settings.protocols if one.section == source.section)
+        driver = self._driver(section)
         return driver.open(driver.path_of(source.url))
 
     def put(self, lfn: Lfn, size_bytes: int, checksum: Checksum | None = None) -> Upload:
@@ -186,7 +196,8 @@ class StorageElement:
     def sweep_partials(self, older_than_s: float, now_s: float) -> int:
         """Remove what uploads that died left on storage of this machine; return how many files.
 
-        Those idle for less than ``older_than_s``, and those whose writer lives, are kept.
+        Those whose writer lives are kept; where that cannot be told, those written to within
+        ``older_than_s``.
         """
         from vse.storage.drivers.file import FileDriver
 
@@ -199,11 +210,19 @@ class StorageElement:
 
     def close(self) -> None:
         """Drop connections."""
-        for driver in self._drivers.values():
+        for driver in list(self._drivers.values()):
             driver.close()
 
+    def _driver(self, section: ProtocolSettings) -> Driver:
+        """Return the driver of a section, made when it is first needed."""
+        with self._lock:
+            driver = self._drivers.get(section.section)
+            if driver is None:
+                driver = self._drivers[section.section] = build(section, self._no_progress_s)
+            return driver
+
     def _planned(self, operation: Operation) -> tuple[tuple[ProtocolSettings, Driver], ...]:
-        return tuple((one, self._drivers[one.section]) for one in self.plan(operation).sections)
+        return tuple((one, self._driver(one)) for one in self.plan(operation).sections)
 
     def _best(
         self,
@@ -290,13 +309,8 @@ class Elements:
             self._preferences,
             elsewhere=[element.name for element in self if not element.at_site],
         )
-        return ReadSources(tuple(self._source(pair) for pair in plan.pairs), plan.rejected)
-
-    def _source(self, pair: negotiation.Pair) -> ReadSource:
-        replica, section = pair
-        driver = self._elements[replica.se]._drivers[section.section]
-        url = replica.url or driver.url(path_at(section.path, replica.lfn))
-        return ReadSource(replica.lfn, replica.se, section.section, driver.protocol, url)
+        sources = (self._elements[replica.se].source(replica, section) for replica, section in plan.pairs)
+        return ReadSources(tuple(sources), plan.rejected)
 
     def open(self, source: ReadSource) -> Reader:
         """Open a copy that `plan_read` chose."""

@@ -2,7 +2,7 @@
 
 ::
 
-    wanted --> queued --claimed--> running --succeeded--> done
+    wanted --> queued --claimed--> running --succeeded--> done <--found there-- queued | running
                  ^  ^                 |  |--failed, as often as the policy allows--> failed
                  |  `--failed, lease  |  `--cancelled--> cancelled
                  |     lost, put back-'
@@ -174,7 +174,12 @@ class Cancelled:
     """Nobody wants it any more."""
 
 
-Event = Wanted | Claimed | Progressed | Succeeded | Failed | PutBack | LeaseLost | Cancelled
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The file is at the destination and in the catalogue: only the end was not recorded (a kill)."""
+
+
+Event = Found | Wanted | Claimed | Progressed | Succeeded | Failed | PutBack | LeaseLost | Cancelled
 
 # -- commands ------------------------------------------------------------------------------------
 
@@ -206,6 +211,8 @@ def handle(transfer: Transfer, event: Event, now_s: float, policy: Policy) -> St
             return _wanted(transfer, event, now_s)
         case Claimed():
             return _claimed(transfer, event, now_s, policy)
+        case Found():
+            return _found(transfer, now_s)
         case Cancelled():
             return _cancelled(transfer, now_s)
         case _ if transfer.state is not State.RUNNING:
@@ -280,6 +287,15 @@ def _succeeded(transfer: Transfer, event: Succeeded, now_s: float) -> Step:
     done = replace(_unleased(transfer), state=State.DONE, source=source, finished_s=now_s, error=None)
     attempt = _attempt(transfer, now_s, None, source, event.bytes_done)
     return replace(done, bytes_done=transfer.size_bytes), (KeepAttempt(attempt),)
+
+
+def _found(transfer: Transfer, now_s: float) -> Step:
+    if transfer.state is State.RUNNING:
+        return _succeeded(transfer, Succeeded(transfer.source, transfer.size_bytes), now_s)
+    if transfer.state is not State.QUEUED:
+        return transfer, ()
+    size = transfer.size_bytes
+    return replace(transfer, state=State.DONE, bytes_done=size, finished_s=now_s, error=None), ()
 
 
 def _failed(transfer: Transfer, event: Failed, now_s: float, policy: Policy) -> Step:

@@ -91,7 +91,8 @@ class Live:
     """A move as others see it while it runs: how far it is, and the way to end it.
 
     Times are of the monotonic clock. ``touched_s`` is when the last bytes came, None while the move is
-    not waiting for bytes. ``given_up``: its slot went to another thread, because it hangs.
+    not waiting for bytes. ``handed_out``: a slot has it, and
+    will report; ``given_up``: its slot went to another thread, because it hangs.
     """
 
     transfer: Transfer
@@ -99,6 +100,7 @@ class Live:
     bytes_done: int = 0
     source: Source | None = None
     touched_s: float | None = None
+    handed_out: bool = False
     given_up: bool = False
     whole: Abort = field(default_factory=Abort)
     reading: Abort = field(default_factory=Abort)

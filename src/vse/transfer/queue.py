@@ -24,6 +24,7 @@ from vse.transfer.lifecycle import (
     Cancelled,
     Claimed,
     Event,
+    Found,
     GoLast,
     LeaseLost,
     Policy,
@@ -84,6 +85,19 @@ class Queue:
             self._apply(connection, [(row, wanted[row.lfn]) for row in rows])
             ids.update((row.lfn, row.id) for row in rows)
         return ids
+
+    def found(self, destination: str, lfns: Sequence[Lfn], connection: sa.Connection) -> list[int]:
+        """End the transfers of files that turned out to be at their destination; return their ids."""
+        ended: list[int] = []
+        for names in chunks(lfns):
+            rows = self._locked(
+                connection,
+                transfers.c.destination == destination,
+                transfers.c.lfn.in_(names),
+                transfers.c.state.in_((State.QUEUED, State.RUNNING)),
+            )
+            ended += [one.id for one in self._apply(connection, [(row, Found()) for row in rows])]
+        return ended
 
     def cancel(self, ids: Sequence[int], connection: sa.Connection | None = None) -> list[Transfer]:
         """Take transfers out of the queue; a running one is stopped by its stager's next heartbeat."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
-from urllib3.exceptions import HTTPError, LocationValueError
+from urllib3.exceptions import HTTPError, LocationValueError, NewConnectionError
 from urllib3.exceptions import TimeoutError as HttpTimeout
 
 from vse.catalogue.wire import NDJSON, dumps, error_from_json, located_from_json
@@ -118,9 +118,10 @@ class VseUpstream:
                 preload_content=False,
                 redirect=False,
             )
-        except HttpTimeout as error:
-            raise self._silent(wanted) from error
         except (HTTPError, LocationValueError) as error:
+            # A refused connection is a kind of timeout to urllib3.
+            if isinstance(error, HttpTimeout) and not isinstance(error, NewConnectionError):
+                raise self._silent(wanted) from error
             raise self._unavailable(wanted, f"it cannot be reached ({_reason(error)})") from error
         whole = False
         try:

@@ -95,7 +95,13 @@ class HttpDoor:
             allowed = ", ".join(sorted(methods))
             refused = Unsupported("answer the request", f"{exchange.method[:20]} is not one of {allowed}")
             raise Refused(405, refused, [(b"allow", allowed.encode())])
-        await found.route.handle(exchange.scope, exchange.receive, exchange.send)
+        try:
+            await found.route.handle(exchange.scope, exchange.receive, exchange.send)
+        except VseError as error:
+            if http_status(error) < 500:
+                raise
+            # What the database says of its troubles is for the site's log only.
+            raise type(error)("answer the request", "the catalogue of this site failed") from error
 
     def _route(self, exchange: Exchange) -> GuardedRoute | None:
         for guarded in self.routes:

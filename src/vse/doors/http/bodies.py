@@ -44,6 +44,8 @@ async def send_file(exchange: Exchange, files: OpenFiles, digests: Digests) -> N
 
 
 def _is_not_modified(exchange: Exchange, file: OpenFile) -> bool:
+    if b"if-none-match" not in exchange.headers and b"if-modified-since" not in exchange.headers:
+        return False
     none_match, since = exchange.header("if-none-match"), exchange.header("if-modified-since")
     return is_not_modified(none_match, since, file.etag, file.modified_s)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 from collections import OrderedDict
@@ -31,6 +32,7 @@ from vse.storage.contract import Driver
 from vse.storage.drivers.os_errors import mapped
 
 _AHEAD_BYTES = 4 * 1024 * 1024
+_LOOK_S = 2.0
 
 _TELLABLE = (UsageError, NotFound, AlreadyExists, NotEmpty, IntegrityError, StorageFull)
 
@@ -163,12 +165,16 @@ class OpenFile:
 
 
 class OpenFiles:
-    """The files opened last. Used from the event loop only."""
+    """The files opened last. Used from the event loop only.
+
+    A file that is removed or replaced is let go within `_LOOK_S`, so that its space becomes free.
+    """
 
     def __init__(self, files: DoorFiles, keep: int = 256) -> None:
         self._files = files
         self._keep = keep
         self._open: OrderedDict[Lfn, tuple[OpenFile, str]] = OrderedDict()
+        self._looking: asyncio.Task[None] | None = None
 
     async def open(self, lfn: Lfn) -> OpenFile:
         """Return ``lfn`` acquired: the caller must release it.
@@ -191,12 +197,19 @@ class OpenFiles:
         self._open[lfn] = (file.acquire(), local)
         while len(self._open) > self._keep:
             self._open.popitem(last=False)[1][0].retire()
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._let_go_of_removed())
         return file
 
-    def close(self) -> None:
-        """Let go of every file; those in use close when their requests end."""
+    async def _let_go_of_removed(self) -> None:
+        """Look after the open files for as long as there are any."""
         while self._open:
-            self._open.popitem()[1][0].retire()
+            await asyncio.sleep(_LOOK_S)
+            for lfn, (file, _) in await blocking(_removed, list(self._open.items())):
+                known = self._open.get(lfn)
+                if known is not None and known[0] is file:
+                    del self._open[lfn]
+                    file.retire()
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
@@ -208,6 +221,10 @@ def _still_there(local: str, identity: tuple[int, int, int, int]) -> bool:
         return _identity(os.stat(local)) == identity  # noqa: PTH116 - on the hot path
     except OSError:
         return False
+
+
+def _removed(items: list[tuple[Lfn, tuple[OpenFile, str]]]) -> list[tuple[Lfn, tuple[OpenFile, str]]]:
+    return [item for item in items if not _still_there(item[1][1], item[1][0].identity)]
 
 
 def _open(files: DoorFiles, lfn: Lfn) -> tuple[OpenFile, str]:

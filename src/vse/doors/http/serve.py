@@ -58,9 +58,9 @@ class HttpServer:
         second to end; they are broken off after it.
         """
         try:
-            if ready is not None:
-                ready(self.url)
             with self._signals():
+                if ready is not None:
+                    ready(self.url)
                 self._server.run(sockets=[self._socket])
         finally:
             self._socket.close()

@@ -34,12 +34,12 @@ def responses(entries: Iterable[tuple[Lfn, StoredFile]], space: Space | None) ->
 
 def _response(lfn: Lfn, stored: StoredFile, space: Space | None) -> str:
     directory = stored.is_directory
-    modified_s = stored.modified_s or 0.0
+    modified = http_date(stored.modified_s or 0.0)
     return (
         f"<D:response><D:href>{escape(href_of(lfn, directory=directory))}</D:href><D:propstat><D:prop>"
         f"<D:displayname>{escape(lfn.name or '/')}</D:displayname>"
-        f"<D:getlastmodified>{http_date(modified_s)}</D:getlastmodified>"
-        f"<D:creationdate>{http_date(modified_s)}</D:creationdate>"
+        f"<D:getlastmodified>{modified}</D:getlastmodified>"
+        f"<D:creationdate>{modified}</D:creationdate>"
         f"{_quota(space) if directory else f'<D:getcontentlength>{stored.size_bytes}</D:getcontentlength>'}"
         f"<D:resourcetype>{'<D:collection/>' if directory else ''}</D:resourcetype>"
         f"<LCGDM:mode>{_DIRECTORY_MODE if directory else _FILE_MODE:07o}</LCGDM:mode>"

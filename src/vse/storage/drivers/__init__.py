@@ -14,11 +14,12 @@ class Plugin(NamedTuple):
     """A driver by the name it has in the settings.
 
     ``protocols`` are those it speaks, the usual one first; ``make`` builds it for a section, with the
-    time in seconds that the other side may stay silent.
+    time in seconds that the other side may stay silent; ``needs_host``: the section must name a server.
     """
 
     protocols: tuple[str, ...]
     make: Callable[[ProtocolSettings, float], Driver]
+    needs_host: bool = True
 
 
 def _file(settings: ProtocolSettings, _no_progress_s: float) -> Driver:
@@ -34,7 +35,7 @@ def _http(settings: ProtocolSettings, no_progress_s: float) -> Driver:
 
 
 DRIVERS: dict[str, Plugin] = {
-    "File": Plugin(("file",), _file),
+    "File": Plugin(("file",), _file, needs_host=False),
     "HTTP": Plugin(("http", "dav", "https", "davs"), _http),
     "HTTPS": Plugin(("https", "davs"), _http),
     "GFAL2_HTTPS": Plugin(("https", "davs"), _http),
@@ -44,7 +45,7 @@ DRIVERS: dict[str, Plugin] = {
 def plugin_of(section: ProtocolSettings) -> Plugin:
     """Return the driver of a section: by PluginName, else by the section's own name, else by Protocol.
 
-    Raises `BadSettings` where none fits, naming those there are.
+    Raises `BadSettings` where none fits, naming those there are, or where the section lacks a server.
     """
     by_name = {name.lower(): plugin for name, plugin in DRIVERS.items()}
     named = section.plugin_name or section.section
@@ -61,6 +62,8 @@ def plugin_of(section: ProtocolSettings) -> Plugin:
             f"the driver {named!r} does not speak Protocol {section.protocol!r}",
             f"set Protocol to one of {', '.join(plugin.protocols)}",
         )
+    if plugin.needs_host and not section.host:
+        raise BadSettings(wanted, "it has no Host", "give the server's name")
     return plugin
 
 

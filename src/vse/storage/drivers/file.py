@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -160,7 +161,10 @@ class FileDriver:
         return Path(path)
 
     def sweep_partials(self, older_than_s: float, now_s: float) -> int:
-        """Remove partial files whose writers are gone, idle for ``older_than_s`` or more; count them."""
+        """Remove partial files whose writers are gone; return how many.
+
+        ``older_than_s``: how long nothing was written, on a file system that cannot tell a dead writer.
+        """
         wanted = f"clear partial files of {self._base}"
         with self._mapped(wanted):
             return sweep(self._real_base(wanted), older_than_s, now_s)
@@ -181,12 +185,12 @@ class FileDriver:
 
     def _resolved(self, path: str, wanted: str) -> Path:
         """Return ``path`` with every link followed; raise `Denied` where that leaves the storage."""
-        return self._inside(Path(path).resolve(), wanted)
+        return self._inside(_followed(Path(path)), wanted)
 
     def _resolved_name(self, path: str, wanted: str) -> Path:
         """As `_resolved`, but a link that is the last part stays one."""
         plain = Path(path)
-        return self._inside(plain.parent.resolve() / plain.name, wanted)
+        return self._inside(_followed(plain.parent) / plain.name, wanted)
 
     def _inside(self, where: Path, wanted: str) -> Path:
         base = self._real_base(wanted)
@@ -207,8 +211,14 @@ class FileDriver:
             yield
         except OSError as error:
             raise mapped(wanted, error) from error
-        except RuntimeError as error:  # how pathlib tells of a loop of links, before Python 3.13
-            raise BadRequest(wanted, str(error)) from error
+
+
+def _followed(path: Path) -> Path:
+    """Return ``path`` with every link followed, whether it is there or not."""
+    try:
+        return path.resolve()
+    except RuntimeError as error:  # how pathlib tells of a loop of links, before Python 3.13
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from error
 
 
 def _described(path: str, status: os.stat_result) -> StoredFile:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ from vse.storage.drivers.sums import Declared
 PARTIAL_DIRECTORY = ".vse-partial"
 _SUFFIX = ".part"
 _FILE_MODE = 0o644
+_JUST_MADE_S = 1.0
 
 
 class FileUpload:
@@ -39,6 +41,7 @@ class FileUpload:
         self._base = base
         self._target = target
         self._declared = Declared(self._wanted, size_bytes, checksum)
+        self._lock = threading.RLock()
         self._descriptor = -1
         self._partial: Path | None = None
         with self._guarded():
@@ -48,7 +51,7 @@ class FileUpload:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         with self._guarded():
-            descriptor = self._open()
+            descriptor, _ = self._open()
             view = memoryview(data).cast("B")
             self._declared.update(view)
             while view:
@@ -59,12 +62,12 @@ class FileUpload:
 
     def commit(self) -> StoredFile:
         with self._guarded():
-            descriptor = self._open()
+            descriptor, partial = self._open()
             self._declared.check()
             os.fchmod(descriptor, _FILE_MODE)
             os.fsync(descriptor)
             make_parents(self._base, self._target)
-            linux.rename_new(self._partial or self._target, self._target)
+            linux.rename_new(partial, self._target)
             self._partial = None
             linux.sync_directory(self._target.parent)
             modified_s = os.fstat(descriptor).st_mtime
@@ -72,18 +75,19 @@ class FileUpload:
         return StoredFile(self._path, self._declared.size_bytes, modified_s)
 
     def abort(self) -> None:
-        partial, self._partial = self._partial, None
-        if partial is not None:
-            with suppress(OSError):  # a sweep clears it later
-                partial.unlink(missing_ok=True)
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        with self._lock:
+            partial, self._partial = self._partial, None
+            if partial is not None:
+                with suppress(OSError):  # a sweep clears it later
+                    partial.unlink(missing_ok=True)
+            descriptor, self._descriptor = self._descriptor, -1
+            if descriptor >= 0:
+                os.close(descriptor)
 
-    def _open(self) -> int:
+    def _open(self) -> tuple[int, Path]:
         if self._partial is None:
             raise BadRequest(self._wanted, "the upload has ended already")
-        return self._descriptor
+        return self._descriptor, self._partial
 
     def _check_room(self, size_bytes: int) -> None:
         status = os.fstatvfs(self._descriptor)
@@ -97,15 +101,20 @@ class FileUpload:
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """After any error nothing remains, and it is one of the tree."""
-        try:
-            yield
-        except OSError as error:
-            self.abort()
-            raise mapped(self._wanted, error) from error
-        except BaseException:
-            self.abort()
-            raise
+        """After any error nothing remains, and it is one of the tree.
+
+        One call at a time: an `abort` by another thread must not close a number that is being written
+        to, which could be another file's a moment later.
+        """
+        with self._lock:
+            try:
+                yield
+            except OSError as error:
+                self.abort()
+                raise mapped(self._wanted, error) from error
+            except BaseException:
+                self.abort()
+                raise
 
     def __enter__(self) -> Self:
         return self
@@ -128,14 +137,14 @@ def _open_partial(directory: Path) -> tuple[int, Path]:
         os.close(descriptor)  # a sweep came between the two calls
 
 
-def _lock(descriptor: int) -> bool:
-    """Whether the partial file is ours now. True too where the file system knows no locks."""
+def _lock(descriptor: int) -> bool | None:
+    """Whether the partial file is ours now; None where the file system knows no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        return True
+        return None
     return True
 
 
@@ -154,8 +163,8 @@ def make_parents(base: Path, target: Path) -> None:
 def sweep(base: Path, older_than_s: float, now_s: float) -> int:
     """Remove the partial files whose writers are gone; return how many.
 
-    ``older_than_s`` is the least time since the last byte came; on a file system that knows no locks
-    it is all that tells a dead writer from a live one.
+    A dead writer is known by its lock. On a file system that knows no locks, it is one that has not
+    written for ``older_than_s``.
     """
     removed = 0
     for path in (base / PARTIAL_DIRECTORY).glob(f"*{_SUFFIX}"):
@@ -165,7 +174,10 @@ def sweep(base: Path, older_than_s: float, now_s: float) -> int:
             continue
         try:
             idle_s = now_s - os.fstat(descriptor).st_mtime
-            if idle_s >= older_than_s and _lock(descriptor):
+            if idle_s < _JUST_MADE_S:  # its writer may not have come to lock it yet
+                continue
+            free = _lock(descriptor)
+            if free or (free is None and idle_s >= older_than_s):
                 path.unlink(missing_ok=True)
                 removed += 1
         finally:

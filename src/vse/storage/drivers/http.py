@@ -7,7 +7,9 @@ do (checksums by ``Want-Digest``, RFC 3230). Write-once is kept with servers tha
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 from vse import errors
@@ -15,6 +17,7 @@ from vse.config.settings import ProtocolSettings
 from vse.model import BulkResult, Checksum, Space
 from vse.storage.contract import CHUNK_BYTES, Capabilities, StoredFile
 from vse.storage.drivers import http_listing
+from vse.storage.drivers.file_upload import PARTIAL_DIRECTORY
 from vse.storage.drivers.http_reader import HttpReader
 from vse.storage.drivers.http_session import (
     HttpSession,
@@ -31,7 +34,6 @@ from vse.storage.drivers.in_bulk import each
 
 _AT_ONCE = 8
 _NO_WEBDAV = (400, 405, 501)
-_PARTIAL_NAMES = (".vse-partial",)
 
 
 class HttpDriver:
@@ -78,11 +80,9 @@ class HttpDriver:
         if response.status != 200 and not 300 <= response.status < 400:
             raise error_of(response.status, wanted)
         try:
-            found = next(self._propfind(path, "0", wanted), None)
+            found = self._described(path, wanted)
         except errors.Unsupported:
             return StoredFile(path, int(length) if length.isdecimal() else None, modified_s)
-        if found is None:
-            raise errors.ServerFault(wanted, "the server's answer cannot be used: it describes nothing")
         size_bytes = None if found.is_directory else found.size_bytes or 0
         return StoredFile(path, size_bytes, found.modified_s or modified_s)
 
@@ -120,7 +120,7 @@ class HttpDriver:
                     raise errors.BadRequest(wanted, "it is a file")
             elif (parent or "/") != here or name in ("", ".", ".."):
                 raise errors.ServerFault(wanted, f"the server lists {found.path!r}, which is not in it")
-            elif name not in _PARTIAL_NAMES:
+            elif name != PARTIAL_DIRECTORY:
                 size_bytes = None if found.is_directory else found.size_bytes or 0
                 yield StoredFile(found.path, size_bytes, found.modified_s)
 
@@ -131,8 +131,8 @@ class HttpDriver:
         """A WebDAV server removes a directory with all that is in it: so look first."""
         wanted = f"remove {self._session.url(path)}"
         try:
-            for index, _ in enumerate(self._propfind(path, "1", wanted)):
-                if index > 0:
+            with closing(self._propfind(path, "1", wanted)) as answers:
+                if len(list(islice(answers, 2))) > 1:
                     raise errors.NotEmpty(wanted, "the directory still holds something")
         except errors.Unsupported:
             pass  # no WebDAV, no directories that go with all that is in them
@@ -206,8 +206,8 @@ class HttpDriver:
 
     def space(self, path: str) -> Space:
         wanted = f"measure the space of {self._session.url(path)}"
-        found = next(self._propfind(path, "0", wanted), None)
-        if found is None or found.available_bytes is None:
+        found = self._described(path, wanted)
+        if found.available_bytes is None:
             return Space(None, None)
         total = None if found.used_bytes is None else found.available_bytes + found.used_bytes
         return Space(total, found.available_bytes)
@@ -220,7 +220,16 @@ class HttpDriver:
     def close(self) -> None:
         self._session.close()
 
-    def _propfind(self, path: str, depth: str, wanted: str) -> Iterator[http_listing.Described]:
+    def _described(self, path: str, wanted: str) -> http_listing.Described:
+        """Return what the server says of one path."""
+        with closing(self._propfind(path, "0", wanted)) as answers:
+            found = next(answers, None)
+            if found is None or next(answers, None) is not None:
+                number = "nothing" if found is None else "more than one path"
+                raise errors.ServerFault(wanted, f"the server's answer cannot be used: it describes {number}")
+        return found
+
+    def _propfind(self, path: str, depth: str, wanted: str) -> Generator[http_listing.Described, None, None]:
         """Yield what the server describes; `Unsupported` from a server without WebDAV."""
         headers = {"Depth": depth, "Content-Type": "application/xml; charset=utf-8"}
         response = self._session.request(

@@ -215,12 +215,13 @@ class HttpSession:
     ) -> urllib3.BaseHTTPResponse:
         """Send a request; return the answer, its body not yet read, whatever its status.
 
-        The caller closes it (see `answered`). Raises `SourceUnavailable` or `Stalled` where none comes.
+        The caller closes it (see `answered`). A HEAD that is only sent to the same name with a slash
+        keeps that answer: it tells of a directory. Raises `SourceUnavailable` or `Stalled` where none comes.
         """
         for _ in range(MAX_REDIRECTS + 1):
             response = self._send(method, url, wanted, headers or {}, body)
             target = redirected(response.status, url, response.headers.get("Location"), wanted)
-            if target is None or is_same_with_slash(url, target):
+            if target is None or (method == "HEAD" and is_same_with_slash(url, target)):
                 return response
             discard(response)
             url = target

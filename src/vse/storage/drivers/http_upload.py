@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from vse.errors import AlreadyExists, BadRequest, ServerFault, SourceUnavailable, VseError
+from vse.errors import AlreadyExists, BadRequest, ServerFault, SizeMismatch, SourceUnavailable, VseError
 from vse.model import Checksum
 from vse.storage.contract import StoredFile
 from vse.storage.drivers.http_session import (
@@ -202,9 +202,18 @@ class HttpUpload:
             if self._held:
                 self._push(request, memoryview(self._held))
             self._conclude(request)
-            stored = self._confirm(self._declared.size_bytes)
+            stored = self._confirmed()
         self.abort()
         return stored
+
+    def _confirmed(self) -> StoredFile:
+        try:
+            return self._confirm(self._declared.size_bytes)
+        except SizeMismatch:
+            raise
+        except VseError as error:
+            found = f"the server took the file, but then: {error.found}"
+            raise type(error)(self._wanted, found, "look whether it is there before trying again") from error
 
     def abort(self) -> None:
         self._ended = True

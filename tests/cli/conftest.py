@@ -1,0 +1,37 @@
+"""Sites for the command line's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.command_line import REAL_DATA, ZMUMU, Command, TwoSites
+from vse.app.init import init_site
+from vse.demo import remote
+
+
+@pytest.fixture
+def vse(tmp_path: Path) -> Command:
+    """``vse`` in a site of its own."""
+    init_site(tmp_path / "site", name="test")
+    return Command(tmp_path / "site")
+
+
+@pytest.fixture
+def two_sites(tmp_path: Path) -> Iterator[TwoSites]:
+    """The remote door is up for the whole test, without any artificial distance."""
+    far, near = tmp_path / "remote", tmp_path / "site"
+    remote.make_remote(far)
+    init_site(near, name="test", remote=remote.as_remote(far))
+    sites = TwoSites(far, near, Command(near))
+    with remote.RemoteProcess(far, remote.WideAreaLink(0.0, 1e9)):
+        yield sites
+
+
+@pytest.fixture
+def zmumu() -> list[Path]:
+    """The five real files of 2,304 dimuon events each."""
+    assert len(ZMUMU) == 5, f"the real files are missing in {REAL_DATA}"
+    return ZMUMU

@@ -1,0 +1,101 @@
+"""The command line as a user has it: a process, its output, its exit code."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from vse.app.register import register_stored
+from vse.app.site import Site
+from vse.config.load import load
+from vse.demo import remote
+from vse.model import Lfn
+
+REAL_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+ZMUMU = sorted(REAL_DATA.glob("uproot-Zmumu*.root"))
+
+
+@dataclass(frozen=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+@dataclass(frozen=True)
+class Command:
+    """``vse`` in a directory."""
+
+    directory: Path
+
+    def __call__(
+        self, *words: str, environment: dict[str, str] | None = None, timeout_s: float = 120
+    ) -> Answer:
+        done = subprocess.run(
+            [sys.executable, "-m", "vse.cli", *words],
+            cwd=self.directory,
+            env={**clean_environment(), **(environment or {})},
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        out = done.stdout.decode(errors="replace")
+        return Answer(done.returncode, out, done.stderr.decode(errors="replace"))
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "vse.cli", *words],
+            cwd=self.directory,
+            env=clean_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+
+def clean_environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith("VSE_")} | {
+        "COLUMNS": "200"
+    }
+
+
+@dataclass
+class TwoSites:
+    """A remote site that serves files, and a local one that knows it."""
+
+    remote: Path
+    local: Path
+    vse: Command
+
+    def add(self, source: Path, name: str) -> Lfn:
+        """Put a file on the remote storage; `publish` makes the remote catalogue know it."""
+        lfn = Lfn.parse(f"{remote.REAL_BASE}/{name}")
+        target = self.stored(lfn)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+        return lfn
+
+    def stored(self, lfn: Lfn) -> Path:
+        return self.remote / "storage" / lfn[1:]
+
+    def here(self, lfn: Lfn) -> Path:
+        return self.local / "storage" / lfn[1:]
+
+    def link(self, lfn: Lfn) -> Path:
+        return self.local / "vse" / lfn[1:]
+
+    def publish(self) -> None:
+        with Site.open(load(self.remote / "vse.toml")) as site:
+            element = site.elements.get(remote.ELEMENT)
+            assert not register_stored(site, element, remote.REAL_BASE, contents=False).failed
+
+    @property
+    def query(self) -> str:
+        return f"Find;BasePath={remote.REAL_BASE};FileName=*.root"
