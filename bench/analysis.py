@@ -4,8 +4,8 @@ The plain script is what a physicist would write without VSE: a pool of as many 
 same branches, the same histograms, added at the end. Both start from nothing: a new Python process that
 imports, starts its workers, reads, merges and ends. Bar: VSE takes at most 1.15 times as long.
 
-Prints one JSON object. ``--quick`` takes a sixth of the events, where the
-start of the workers (1 to 2 s, whatever the size) weighs more, and is not held against the bar; ``--keep DIR`` keeps the files.
+Prints one JSON object. ``--quick`` takes a sixth of the events; the start of the workers (1 to 2 s,
+whatever the size) weighs more then, and the bar is not applied. ``--keep DIR`` keeps the files.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from vse.model import Clock
 from vse.staging.requests import Staging
 from vse.staging.stager import Parts, Stager
 from vse.staging.status import Progress
-from vse.staging.values import FileStaged, News
+from vse.staging.values import FileStaged, LinkRefused, News
 from vse.staging.why import Explainer
 from vse.storage.element import Elements, StorageElement
 from vse.transfer.lifecycle import Policy
@@ -111,12 +111,15 @@ class Site:
         return Readers(min(settings.slots, 2), settings.verify_timeout_s)
 
     def stager(self, tell: Callable[[News], None] = lambda _: None) -> Stager:
-        """Return a stager that links every file it stages, then tells of it."""
+        """Return a stager that links every file it stages, and tells of both."""
 
         def link_and_tell(news: News) -> None:
+            failed = {}
             if isinstance(news, FileStaged) and news.path is not None:
-                self.links.ensure({news.lfn: news.path})
+                failed = self.links.ensure({news.lfn: news.path}).failed
             tell(news)
+            for error in failed.values():
+                tell(LinkRefused(news.lfn, error))
 
         parts = Parts(self.lookup, self.catalogue, self.elements, self.queue, self.staging, self.verifier)
         return Stager(parts, self.settings.stager, link_and_tell, self.clock)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from vse.app.site import Site
-from vse.errors import NothingToAnalyse, RequestIncomplete
-from vse.model import DatasetQuery, Identity
+from vse.errors import RequestIncomplete
+from vse.model import BulkResult, DatasetQuery, Identity, Lfn, ReplicaState
 from vse.staging.values import FileStaged, ItemState, News, Request, RequestStatus
 
 
 class StagingJob:
     """A request and the means to bring it to its end."""
 
-    def __init__(self, site: Site, request: Request) -> None:
+    def __init__(self, site: Site, query: DatasetQuery, request: Request) -> None:
         self._site = site
+        self._query = query
         self._request = request
         status = self.status()
         self.waiting_files = status.files[ItemState.WAITING]
@@ -41,17 +43,26 @@ class StagingJob:
 
         self._site.stager(count_and_tell).run(stop or threading.Event(), [self._request.id])
 
+    def link(self) -> BulkResult[Path]:
+        """Make the links of all files of the dataset that are here, also of those that were before."""
+        element = self._site.elements.get(self._request.destination)
+        targets: dict[Lfn, Path] = {}
+        for located in self._site.catalogue.find(self._query.base, self._query.pattern):
+            held = any(
+                replica.se == element.name and replica.state == ReplicaState.AVAILABLE
+                for replica in located.replicas
+            )
+            path = element.local_path(located.entry.lfn) if held else None
+            if path is not None:
+                targets[located.entry.lfn] = path
+        return self._site.links.ensure(targets)
+
 
 def stage_dataset(site: Site, query: DatasetQuery, destination: str = "") -> StagingJob:
-    """Ask for ``query`` at ``destination`` (default: the site's). Raises `NothingToAnalyse` for no file."""
+    """Ask for ``query`` at ``destination`` (default: the site's). Raises `NoSuchEntry` for no file."""
     element = site.elements.get(destination) if destination else site.destination
     request = site.staging.request(query, Identity.of_process().name, element.name)
-    job = StagingJob(site, request)
-    if job.status().total_files == 0:
-        raise NothingToAnalyse(
-            f"stage {query}", "no file matches", f"look at the names there are: vse ls {query.base}"
-        )
-    return job
+    return StagingJob(site, query, request)
 
 
 def end_of(status: RequestStatus, waited: bool) -> None:

@@ -180,7 +180,7 @@ def _next_steps(run: Demo) -> None:
         f"vse ls -l {lfn.parent}",
         f"vse why {lfn}",
         f"python -c \"import uproot; print(uproot.open('vse{lfn}').classnames())\"",
-        f"vse analyse {SCRIPT} '{run.query}' -o mine    # the script is yours to change",
+        f"vse analyse {SCRIPT} '{run.query.base}/*.root' -o mine    # the script is yours to change",
         "vse status; vse doctor",
         f"vse --site ../{run.remote_directory.name} serve    # the remote site again, without the distance",
     ):

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.progress import Progress, TaskID
 
 from vse.cli.output import byte_progress, duration, err, event_progress, size
-from vse.staging.values import FileFailed, FileStaged, Moved, News
+from vse.staging.values import FileFailed, FileStaged, LinkRefused, Moved, News
 
 if TYPE_CHECKING:
     from vse.analysis.result import Progress as AnalysisProgress
@@ -45,6 +45,9 @@ class StagingView:
                 self._bytes.pop(news.lfn, None)
                 kind = "[red]given up[/red]" if news.final else "[yellow]will try again[/yellow]"
                 err.print(f"{kind}", end=" ")
+                err.print(str(news.error), markup=False)
+            elif isinstance(news, LinkRefused):
+                err.print("[yellow]no link[/yellow]", end=" ")
                 err.print(str(news.error), markup=False)
             self.progress.update(
                 self._task,

@@ -10,7 +10,7 @@ import typer
 from vse.cli.context import open_site
 from vse.cli.output import err, out
 from vse.errors import BadRequest
-from vse.staging.values import FileFailed, FileStaged, News
+from vse.staging.values import FileFailed, FileStaged, LinkRefused, News
 
 if TYPE_CHECKING:
     from vse.app.site import Site
@@ -25,7 +25,7 @@ def serve(
     door: Annotated[bool, typer.Option("--door/--no-door", help="Offer files and names over HTTP.")] = True,
     stager: Annotated[bool, typer.Option("--stager/--no-stager", help="Move what is asked for.")] = True,
 ) -> None:
-    """Run this site's services until Ctrl-C: the HTTP door (as [doors.http] says) and the stager.
+    """Run this site's services until Ctrl-C: the HTTP door (as the settings say) and the stager.
 
     Example:
 
@@ -35,6 +35,9 @@ def serve(
         raise BadRequest(
             "serve", "neither door nor stager is left", "leave one of --no-door, --no-stager out"
         )
+    from vse.monitor.log import log_to_stderr
+
+    log_to_stderr()
     with open_site(context) as site:
         stop = threading.Event()
         worker = threading.Thread(target=_stage, args=(site, stop), name="vse-stager") if stager else None
@@ -71,5 +74,7 @@ def _stage(site: Site, stop: threading.Event) -> None:
             err.print(f"staged {news.lfn}", markup=False)
         elif isinstance(news, FileFailed):
             err.print(f"{'given up' if news.final else 'failed'} {news.lfn}: {news.error}", markup=False)
+        elif isinstance(news, LinkRefused):
+            err.print(f"no link for {news.lfn}: {news.error}", markup=False)
 
     site.stager(tell).run(stop)

@@ -48,6 +48,9 @@ def stage(
             view = StagingView(job.waiting_files, job.waiting_bytes)
             with Views(view):
                 job.run(view.hear)
+        for error in job.link().failed.values():
+            err.print("[yellow]no link[/yellow]", end=" ")
+            err.print(str(error), markup=False)
         final = job.status()
         if as_json:
             emit_json(status.as_dict(final))

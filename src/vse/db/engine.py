@@ -15,11 +15,11 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from vse.db import schema
+from vse.db.locks import Lock
 from vse.db.prepared import driver_of
 from vse.errors import BadSettings, DatabaseBusy, StorageFault, StorageFull, VseError
 
 _BUSY_TIMEOUT_S = 60
-_CATALOGUE_LOCK = 86732
 _NO_FILE = (None, "", ":memory:")
 
 
@@ -89,7 +89,7 @@ class Database:
         """
         with self.write() as connection:
             if self.dialect == "postgresql":
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CATALOGUE_LOCK)))
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(Lock.WRITE_NAMES)))
             yield driver_of(connection)
 
     def reader(self) -> Any:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from vse.db.locks import Lock
+
 HEAD = "0001"
 """The newest revision; a test holds it equal to what the migrations directory says."""
 
@@ -37,6 +39,6 @@ def ensure_current(engine: sa.Engine) -> None:
         connection.begin(),
     ):
         if engine.dialect.name == "postgresql":
-            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(86731)")
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(Lock.MIGRATE)))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

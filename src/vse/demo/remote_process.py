@@ -11,6 +11,7 @@ from vse.app.site import Site
 from vse.config.load import load
 from vse.demo.wan import WideArea
 from vse.errors import VseError, exit_code
+from vse.monitor.log import log_to_stderr
 
 
 def main() -> int:
@@ -19,6 +20,7 @@ def main() -> int:
     parser.add_argument("--query-latency-s", type=float, required=True)
     parser.add_argument("--bandwidth-bytes-per-s", type=float, required=True)
     options = parser.parse_args()
+    log_to_stderr()
     try:
         with Site.open(load(options.settings)) as site:
             server = build_door(

@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from vse.catalogue.port import Catalogue, Names
 from vse.db import Database
+from vse.db.locks import Lock
 from vse.db.tables import request_items, requests, transfers
 from vse.errors import BadRequest, NoPlan, NoSuchEntry, NoSuchFile
 from vse.model import Clock, DatasetQuery, Lfn, Located, ReplicaState
@@ -20,8 +21,6 @@ from vse.storage.element import Elements, StorageElement
 from vse.transfer.lifecycle import ENDED, State, Wanted
 from vse.transfer.queue import Queue
 from vse.transfer.rows import chunks
-
-_REQUESTS_LOCK = 86733  # PostgreSQL: the same request made twice at a time is one
 
 _ITEM_STATE = {
     State.DONE: ItemState.DONE,
@@ -197,7 +196,7 @@ class Staging:
         """Return the open request for the same, or a new one, as one that gathers its files."""
         with self._database.write() as connection:
             if connection.dialect.name == "postgresql":
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_REQUESTS_LOCK})")
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({Lock.REQUEST})")
             same = sa.and_(
                 requests.c.query == str(query),
                 requests.c.owner == owner,

@@ -115,4 +115,11 @@ class Moved(NamedTuple):
     size_bytes: int
 
 
-News = FileStaged | FileFailed | Moved
+class LinkRefused(NamedTuple):
+    """A file is here, but its link could not be made: something else stands in the way. Told by `app`."""
+
+    lfn: Lfn
+    error: VseError
+
+
+News = FileStaged | FileFailed | Moved | LinkRefused

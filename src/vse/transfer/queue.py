@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from vse.db import Database
+from vse.db.locks import Lock
 from vse.db.tables import attempts, transfers
 from vse.model import Clock, Lfn
 from vse.transfer import instance
@@ -35,8 +36,6 @@ from vse.transfer.lifecycle import (
     handle,
 )
 from vse.transfer.rows import attempt_of, chunks, insert_ignoring, keep, save, transfer_of
-
-_CLAIMS_LOCK = 86732  # PostgreSQL: claims count slots, so they happen one after the other
 
 
 class Report(NamedTuple):
@@ -127,7 +126,7 @@ class Queue:
         """
         with self._database.write() as connection:
             if connection.dialect.name == "postgresql":
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_CLAIMS_LOCK})")
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({Lock.CLAIM})")
             self._take_over(connection)
             busy = _running_by_source(connection)
             room = min(count, slots - sum(busy.values()))
@@ -150,7 +149,7 @@ class Queue:
         """Move a running transfer to another source element, if that has a free slot."""
         with self._database.write() as connection:
             if connection.dialect.name == "postgresql":
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_CLAIMS_LOCK})")
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({Lock.CLAIM})")
             taken = sa.select(sa.func.count()).where(
                 transfers.c.state == State.RUNNING,
                 transfers.c.source_se == se,
