@@ -17,8 +17,8 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from analysis_site import DATA, DIMUON, NANO, ZMUMU, input_file, needs_data, run
 
+from support.analysis_site import DATA, DIMUON, NANO, ZMUMU, input_file, needs_data, run
 from vse.analysis.cluster import LocalWorkers
 from vse.analysis.engine import AnalysisOptions, Feed, InputFile, analyse
 from vse.analysis.result import Progress

@@ -5,8 +5,8 @@ from __future__ import annotations
 import fnmatch
 
 import pytest
-from scripted import Scripted, located
 
+from support.scripted import Scripted, located
 from vse.catalogue.lookup import Believed, Lookup
 from vse.catalogue.port import NewReplica
 from vse.catalogue.sql import SqlCatalogue

@@ -9,8 +9,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
-from scripted import Scripted, located
 
+from support.scripted import Scripted, located
 from vse.catalogue.lookup import Believed, Lookup
 from vse.catalogue.port import NewReplica
 from vse.catalogue.sql import SqlCatalogue

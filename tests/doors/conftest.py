@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from door_site import TOKEN, MakeSite, Site, files_of
 
+from support.door_site import TOKEN, MakeSite, Site, files_of
 from vse.doors.http.access import DoorAccess
 from vse.doors.http.app import create_app
 from vse.testing.door import running_door

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from door_site import TOKEN, MakeSite, Site
 
+from support.door_site import TOKEN, MakeSite, Site
 from vse.config.settings import HttpDoorSettings
 from vse.doors.http.access import DoorAccess, Need, ensure_token
 from vse.doors.http.app import create_app

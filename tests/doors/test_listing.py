@@ -8,7 +8,8 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import quote, unquote
 
 import pytest
-from door_site import MakeSite, Site
+
+from support.door_site import MakeSite, Site
 
 DAV = "{DAV:}"
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from door_site import MakeSite, Site, eventually
 
+from support.door_site import MakeSite, Site, eventually
 from vse.catalogue.sql import SqlCatalogue
 from vse.db import Database
 from vse.errors import DatabaseBusy

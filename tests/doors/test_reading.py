@@ -15,10 +15,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from door_site import MakeSite, Site, adler32, eventually
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.door_site import MakeSite, Site, adler32, eventually
 from vse.doors.http import bodies
 from vse.doors.http.files import OpenFile
 

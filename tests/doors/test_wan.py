@@ -8,8 +8,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from door_site import MakeSite, Site
 
+from support.door_site import MakeSite, Site
 from vse.demo.wan import Line, WideArea
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from door_site import MakeSite, Site, adler32, eventually
 
+from support.door_site import MakeSite, Site, adler32, eventually
 from vse.doors.http import uploads
 from vse.doors.http.exchange import Refused
 from vse.doors.http.uploads import RefusedUploads

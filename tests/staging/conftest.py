@@ -2,7 +2,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from staging_site import StagingSite
+
+from support.staging_site import StagingSite
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from staging_site import BASE, StagingSite, file_element
 
+from support.staging_site import BASE, StagingSite, file_element
 from vse.db.tables import attempts, replicas, request_items, transfers
 from vse.errors import BadRequest, Interrupted, NoSuchElement, NoSuchEntry
 from vse.model import DatasetQuery, Lfn
@@ -336,7 +336,7 @@ def test_bytes_are_told_while_a_file_comes(tmp_path: Path) -> None:
 
 def start(root: Path, **settings: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, str(HERE / "staging_site.py"), str(root), json.dumps(settings)],
+        [sys.executable, str(HERE.parent / "support" / "staging_site.py"), str(root), json.dumps(settings)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

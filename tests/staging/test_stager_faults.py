@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lying_server import LyingServer, lying_server
-from staging_site import BASE, DATA, StagingSite, file_element, http_element
 
+from support.lying_files import LyingServer, lying_server
+from support.staging_site import BASE, DATA, StagingSite, file_element, http_element
 from vse.errors import (
     ChecksumMismatch,
     GivenUp,

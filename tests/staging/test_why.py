@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from staging_site import BASE, StagingSite, file_element
 
+from support.staging_site import BASE, StagingSite, file_element
 from vse.errors import NoSuchEntry, ServerFault
 from vse.model import Lfn
 from vse.transfer.lifecycle import Failed, Progressed, State

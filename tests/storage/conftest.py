@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from served_door import Served, serving
+
+from support.served_door import Served, serving
 
 
 @pytest.fixture

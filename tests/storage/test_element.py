@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from served_door import Served
 
+from support.served_door import Served
 from vse.config.settings import ElementSettings, ProtocolSettings, Settings
 from vse.errors import (
     BadLfn,

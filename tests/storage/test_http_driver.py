@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lying_server import LyingServer, answer
-from served_door import TOKEN, Served
 
+from support.raw_answers import LyingServer, answer
+from support.served_door import TOKEN, Served
 from vse import errors
 from vse.config.settings import ProtocolSettings
 from vse.storage.drivers.http import HttpDriver

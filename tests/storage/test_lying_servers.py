@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 
 import pytest
-from lying_server import RESET, STALL, Answer, answer, lying
 
+from support.raw_answers import RESET, STALL, Answer, answer, lying
 from vse import errors
 from vse.model import Checksum
 from vse.testing.drivers import fetch, pattern
