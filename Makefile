@@ -26,7 +26,11 @@ help:
 demo: .venv/ready-run
 	@$(BIN)/vse demo $(DEMO_OPTIONS)
 
-test: .venv/ready-dev
+.venv/ready-servers: tools/servers.sh .venv/ready-dev
+	@sh tools/servers.sh
+	@touch $@
+
+test: .venv/ready-servers
 	$(BIN)/python -m pytest
 
 check: .venv/ready-dev

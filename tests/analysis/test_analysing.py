@@ -326,7 +326,7 @@ def test_workers_listen_on_this_machine_only_and_stop_quickly() -> None:
     assert time.monotonic() - begun < 0.5
     address = local.client.scheduler.address
     pids = list(local.client.run(os.getpid).values())
-    assert address.startswith("tcp://127.0.0.1:")
+    assert address.startswith("tls://127.0.0.1:")
     begun = time.monotonic()
     local.close()
     local.close()
@@ -389,3 +389,19 @@ def test_an_end_from_outside_leaves_no_worker(tmp_path: Path, how: signal.Signal
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_a_stranger_cannot_use_the_workers(client: Any) -> None:
+    """Another user of the machine can connect to the port, but has not our certificate."""
+    from distributed import Client, Security
+
+    address = client.scheduler_info()["address"]
+    assert address.startswith("tls://127.0.0.1:")
+    for strangers_address, security in (
+        (address.replace("tls://", "tcp://"), None),
+        (address, Security.temporary()),
+    ):
+        with pytest.raises((OSError, RuntimeError)):
+            Client(strangers_address, security=security, timeout="2s", set_as_default=False)

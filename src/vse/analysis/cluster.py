@@ -1,7 +1,8 @@
 """Workers on this machine: a Dask cluster that starts in the background and leaves nothing behind.
 
-As PROOF-Lite (seed 002 §4.1.6): one process a core, nothing to configure. It listens on 127.0.0.1 only
-and has no dashboard.
+As PROOF-Lite (seed 002 §4.1.6): one process a core, nothing to configure. It listens on 127.0.0.1 only,
+has no dashboard, and both ends of a connection show a certificate that was made for this cluster and never
+leaves memory: who can reach a Dask scheduler can run code as its user, and a machine has many users.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class LocalWorkers:
     def _start(self) -> None:
         try:
             import dask
-            from distributed import Client, LocalCluster
+            from distributed import Client, LocalCluster, Security
 
             for name in _NOISY:
                 logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -83,6 +84,8 @@ class LocalWorkers:
                 threads_per_worker=1,
                 processes=True,
                 host="127.0.0.1",
+                protocol="tls://",
+                security=Security.temporary(),
                 dashboard_address=None,
                 scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
                 silence_logs=logging.CRITICAL,

@@ -25,6 +25,7 @@ from vse.analysis.result import AnalysisResult, FileResult, Progress
 from vse.analysis.script import Script, describe
 from vse.analysis.worker import Order, TaskAnswer, run_task
 from vse.errors import BadScript, NothingToAnalyse, ResultIncomplete, ScriptFailed, VseError, WorkersLost
+from vse.transfer.ctrl_c import CtrlC
 
 OnProgress = Callable[[Progress], None]
 
@@ -169,11 +170,12 @@ class _Run:
 
     def run(self) -> AnalysisResult:
         self._watch_workers()
-        while not self.packetizer.finished:
-            self._take_events()
-            self._check()
-            self._hand_out()
-            self._tell_progress()
+        with CtrlC() as ctrl_c:
+            while not (self.packetizer.finished or ctrl_c.pressed):
+                self._take_events()
+                self._check()
+                self._hand_out()
+                self._tell_progress()
         if not self.files and not self.missing:
             found = "there is no file in it"
             raise NothingToAnalyse(f"analyse {self.options.dataset or 'the dataset'}", found)

@@ -201,7 +201,9 @@ class Settings(_Section):
         are anchored at the site like written ones."""
         if not isinstance(data, dict):
             return data
-        named: dict[str, Any] = {section: {} for section in ("linktree", "doors", "stager", "analysis")} | data
+        named: dict[str, Any] = {
+            section: {} for section in ("linktree", "doors", "stager", "analysis")
+        } | data
         if isinstance(named["doors"], dict):
             named["doors"] = {"http": {}} | named["doors"]
         for table, key in (("StorageElements", "Name"), ("upstreams", "name")):

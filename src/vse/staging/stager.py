@@ -24,6 +24,7 @@ from vse.staging.requests import Staging, waiting_for
 from vse.staging.values import FileFailed, FileStaged, News
 from vse.staging.values import Moved as MovedNews
 from vse.storage.element import Elements
+from vse.transfer.ctrl_c import CtrlC
 from vse.transfer.instance import new_owner
 from vse.transfer.lifecycle import Event, Failed, Progressed, PutBack, State, Succeeded, Transfer
 from vse.transfer.mover import Job, Limits, Live, Moved, Mover, Source
@@ -102,8 +103,13 @@ class Stager:
         """Work until ``stop`` is set, or until the requests ``until`` have ended (only their files then).
 
         However it ends, running moves are ended, their partial files removed, and they are back in the
-        queue, with no failure counted. An error of the database ends it as well.
+        queue, with no failure counted. An error of the database ends it as well. In the main thread
+        Ctrl-C is such a stop, and is raised when all is in order.
         """
+        with CtrlC(self.wake) as ctrl_c:
+            self._work(lambda: stop.is_set() or ctrl_c.pressed, until)
+
+    def _work(self, stopped: Callable[[], bool], until: Sequence[int] | None) -> None:
         self._jobs = std_queue.SimpleQueue()
         self._sweep()
         self._parts.staging.settle()
@@ -112,8 +118,8 @@ class Stager:
         minder.start()
         look_s, settle_s = 0.0, time.monotonic() + _SETTLE_S
         try:
-            while not stop.is_set():
-                woken = self._gather(look_s, stop)
+            while not stopped():
+                woken = self._gather(look_s, stopped)
                 self._record()
                 if until is not None and self._parts.staging.all_over(until):
                     break
@@ -128,9 +134,9 @@ class Stager:
             over.set()
             minder.join()
 
-    def _gather(self, look_s: float, stop: threading.Event) -> bool:
+    def _gather(self, look_s: float, stopped: Callable[[], bool]) -> bool:
         """Wait for outcomes or a `wake` (True), or for a stop or the time to look again (False)."""
-        while not stop.is_set():
+        while not stopped():
             left_s = look_s - time.monotonic()
             if left_s <= 0 and self._inbox.empty():
                 return False
