@@ -26,21 +26,22 @@ help:
 demo: .venv/ready-run
 	@$(BIN)/vse demo $(DEMO_OPTIONS)
 
-.venv/ready-servers: tools/servers.sh .venv/ready-dev
-	@sh tools/servers.sh
+.venv/ready-test: tools/servers.sh .venv/ready-dev
+	@sh tools/servers.sh test
 	@touch $@
 
-test: .venv/ready-servers
-	$(BIN)/python -m pytest
+test: .venv/ready-test
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m pytest -m "not slow" -q
+	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
 
 bench: .venv/ready-dev
+	@sh tools/servers.sh bench
 	$(BIN)/python -m bench
 
 lock: .venv/ready-dev

@@ -71,7 +71,7 @@ def analyse(
             )
             to_stage = bool(dataset.missing) and missing == Missing.STAGE
             staging = StagingView(len(dataset.missing), dataset.missing_bytes) if to_stage else None
-            analysing = AnalysisView()
+            analysing = AnalysisView(len(dataset.here) + (len(dataset.missing) if to_stage else 0))
             with Views(staging, analysing):
                 result = analyse_dataset(
                     site,

@@ -61,16 +61,19 @@ class StagingView:
 
 
 class AnalysisView:
-    """Events, rate and time to come of an analysis."""
+    """Events, rate and time to come of an analysis of ``total_files``, some of which may be still to come."""
 
-    def __init__(self, label: str = "analysing") -> None:
+    def __init__(self, total_files: int, label: str = "analysing") -> None:
+        self._total_files = total_files
         self.progress: Progress = event_progress()
         self._task: TaskID = self.progress.add_task(label, total=None, rate="")
 
     def hear(self, news: AnalysisProgress) -> None:
+        # Files that are still to come are taken to be as long as those that are here.
+        still_to_come = self._total_files / news.files if news.more_files and news.files else 1.0
         self.progress.update(
             self._task,
-            total=news.entries_expected or None,
+            total=round(news.entries_expected * still_to_come) or None,
             completed=news.entries_done,
             rate=f"{news.rate / 1e3:,.0f} k events/s",
         )

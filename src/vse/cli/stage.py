@@ -65,7 +65,7 @@ def stage(
             )
         else:
             out.print(
-                f"Request {final.request.id}: {job.waiting_files} files to come, {final.here_files} are here. "
+                f"Request {final.request.id}: {job.waiting_files} files to come, {final.here_files} here. "
                 f"Look with: vse status {final.request.id}"
             )
         end_of(final, wait)

@@ -103,9 +103,8 @@ def _show(status: RequestStatus) -> None:
     if status.eta is not None:
         out.print(f"  expected {expected(status.eta)}")
     if request.finished_s is not None:
-        out.print(
-            f"  ended    {moment(request.finished_s)}, after {duration(request.finished_s - request.created_s)}"
-        )
+        took_s = request.finished_s - request.created_s
+        out.print(f"  ended    {moment(request.finished_s)}, after {duration(took_s)}")
     for broken in status.broken:
         out.print(f"  [red]failed[/red]   {broken.lfn}")
         out.print(f"           {broken.error}", markup=False)

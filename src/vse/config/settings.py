@@ -48,6 +48,7 @@ class _DiracSection(_Section):
 class Site(_Section):
     name: str = "local"
     vo: str = ""
+    """The experiment; for information."""
 
 
 class DatabaseSettings(_Section):
@@ -63,14 +64,20 @@ class ProtocolSettings(_DiracSection):
     plugin_name: str = ""
     """The driver; where left out, the section is named after it."""
     protocol: str = ""
+    """`file`, `http`, `https` or `davs`; where left out, the plugin's own."""
     host: str = ""
     port: int | None = Field(default=None, ge=1, le=65535)
     path: str = "/"
     ws_url: str = Field(default="", alias="WSUrl")
+    """Read, not used by the drivers of this version."""
     access: Literal["remote", "local"] = "remote"
+    """`local`: only where this process runs at the site of the element."""
     space_token: str = ""
+    """Read, not used by the drivers of this version."""
     input_protocols: tuple[str, ...] = ()
+    """Read, not used by the drivers of this version."""
     output_protocols: tuple[str, ...] = ()
+    """Read, not used by the drivers of this version."""
     token_file: SitePath | None = None
     """A file that holds a bearer token (ours; DIRAC has none)."""
 
@@ -90,13 +97,21 @@ class ElementSettings(_DiracSection):
 
     name: str = ""
     backend_type: str = ""
+    """For information, as in DIRAC."""
     se_type: str = Field(default="T0D1", alias="SEType", pattern=r"^T\dD\d$")
+    """Tape and disk copies; for information in this version."""
     read_access: bool = True
+    """`Active` or `Banned`, or a boolean; reading includes checking."""
     write_access: bool = True
+    """Likewise."""
     check_access: bool = True
+    """Looking at sizes and checksums; allowed too where reading is."""
     remove_access: bool = True
+    """Likewise."""
     access_protocols: tuple[str, ...] = ()
+    """This order instead of the one in `[DataManagement]`, for reading."""
     write_protocols: tuple[str, ...] = ()
+    """Likewise for writing and removing."""
     protocols: tuple[ProtocolSettings, ...] = ()
 
     @model_validator(mode="before")
@@ -130,8 +145,11 @@ class UpstreamSettings(_Section):
     name: str = ""
     type: Literal["vse"] = "vse"
     url: str
+    """Where its door is, without a path."""
     token_file: SitePath | None = None
+    """A file that holds the bearer token it wants."""
     timeout_s: Positive = 60.0
+    """How long it may be silent."""
     fresh_s: Positive = 86400.0
     """How long an answer is believed (seed 002 C.3: cacheexpiresecs)."""
     negative_fresh_s: Positive = 300.0
@@ -142,22 +160,30 @@ class StagerSettings(_Section):
     destination: str = ""
     """The storage element that staged files go to; where empty, the first one that can be written."""
     slots: Count = 8
+    """Files on the move at once, counted over all stagers that share the database."""
     slots_per_source: Count = 8
+    """Likewise from one storage element."""
     max_failures: int = Field(default=3, ge=0)
     """Give a file up after so many failures; 0 tries for ever (seed 002 C.2: corruptafterfails)."""
     backoff_s: Positive = 2.0
+    """The pause after a first failure; it doubles with each further one."""
     backoff_max_s: Positive = 300.0
+    """The longest pause."""
     timeout_s: float = Field(default=0.0, ge=0)
     """For one attempt, in all; 0 is no limit (seed 002 C.2: cmdtimeoutsecs)."""
     no_progress_s: Positive = 60.0
+    """An attempt in which no byte comes for so long has failed."""
     verify_timeout_s: Positive = 120.0
+    """How long opening and counting one ROOT file may take."""
     lease_s: Positive = 30.0
+    """When another machine may take over the transfers of one that has gone silent."""
     verify: Literal["contents", "checksum"] = "contents"
     """``contents`` opens ROOT files and counts the entries of their tree; ``checksum`` does not."""
 
 
 class LinkTreeSettings(_Section):
     path: SitePath = Path("vse")
+    """The link of a file is at this path, followed by its LFN."""
 
 
 class HttpDoorSettings(_Section):
@@ -165,9 +191,13 @@ class HttpDoorSettings(_Section):
     port: int = Field(default=0, ge=0, le=65535)
     """0 takes any free port and says which."""
     element: str = ""
+    """The storage element it serves; where empty, the one that staged files go to."""
     read: Literal["token", "anonymous"] = "token"
+    """Who may read files and names."""
     write: Literal["none", "token"] = "none"
+    """Who may write and remove files."""
     token_file: SitePath = Path("var/door.token")
+    """Made, readable by its owner only, where it is missing."""
 
 
 class DoorSettings(_Section):
@@ -178,7 +208,9 @@ class AnalysisSettings(_Section):
     workers: int = Field(default=0, ge=0)
     """Local workers; 0 is one a processor."""
     packet_target_s: Positive = 1.0
+    """How long a worker should take for a packet of entries."""
     max_failed_packets: Count = 10
+    """So many packets on which the script fails are followed up to their entries."""
 
 
 class Settings(_Section):

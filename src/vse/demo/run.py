@@ -14,6 +14,7 @@ from typing import Self
 from vse.analysis.cluster import LocalWorkers, start_local
 from vse.analysis.engine import AnalysisOptions, OnProgress
 from vse.analysis.output import find_fits
+from vse.analysis.plots import with_error
 from vse.analysis.report import Table
 from vse.analysis.result import AnalysisResult
 from vse.analysis.script import Script, load_script
@@ -147,7 +148,7 @@ class Demo:
     def fit_lines(self, result: AnalysisResult) -> list[str]:
         """Return each fitted peak as a sentence."""
         return [
-            f"{fit.resonance.name}: mass {fit.mass:.4g} +- {fit.mass_error:.2g} GeV "
-            f"(PDG {fit.resonance.mass:.5g}), {fit.signal:,.0f} +- {fit.signal_error:,.0f} decays"
+            f"{fit.resonance.name}: mass {with_error(fit.mass, fit.mass_error, '±')} GeV "
+            f"(PDG {fit.resonance.mass:.5g}), {fit.signal:,.0f} ± {fit.signal_error:,.0f} decays"
             for fit in find_fits(result.output).values()
         ]

@@ -1,0 +1,50 @@
+"""The documentation promises nothing that does not run."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from vse.cli.main import app
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+
+
+def test_the_settings_page_is_that_of_the_code():
+    page = runpy.run_path(str(ROOT / "tools/settings_page.py"))["page"]()
+    assert (ROOT / "docs/settings.md").read_text() == page, "run tools/settings_page.py > docs/settings.md"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_options_that_are_shown_exist(page):
+    commands = get_command(app).commands
+    shown = re.findall(r"(?:^|[`$ ])vse ((?:--site \S+ )?[a-z]+)([^`\n#]*)", page.read_text(), re.MULTILINE)
+    for name, rest in shown:
+        command = commands.get(name.split()[-1])
+        assert command is not None, f"{page.name} shows 'vse {name}'"
+        known = {option for one in command.params for option in (*one.opts, *one.secondary_opts)}
+        known |= {
+            option
+            for sub in getattr(command, "commands", {}).values()
+            for p in sub.params
+            for option in p.opts
+        }
+        for option in re.findall(r" (--?[a-z][a-z-]*)", rest):
+            assert option in known | {"--help"}, f"{page.name} shows 'vse {name} {option}'"
+
+
+def test_every_make_target_that_is_shown_exists():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        assert set(re.findall(r"\bmake ([a-z]+)`", page.read_text())) <= targets
