@@ -107,6 +107,7 @@ def test_options(own: Site) -> None:
     }
 
 
+@pytest.mark.slow
 def test_curl_propfind(own: Site) -> None:
     command = ["curl", "-sS", "--fail", "-X", "PROPFIND", "-H", "Depth: 1"]
     auth = ["-H", f"Authorization: Bearer {own.token}"]

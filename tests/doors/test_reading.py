@@ -394,6 +394,7 @@ def test_many_clients_at_once(site: Site, content: bytes) -> None:
         assert all(pool.map(read, range(12)))
 
 
+@pytest.mark.slow
 def test_curl_reads_resumes_and_takes_several_ranges(site: Site, content: bytes, tmp_path: Path) -> None:
     target = tmp_path / "got"
     auth = ["-H", f"Authorization: Bearer {site.token}"]

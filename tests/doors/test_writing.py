@@ -60,6 +60,7 @@ def test_put_chunked(own: Site) -> None:
     assert own.left_behind() == ["chunked"] and (own.root / "chunked").read_bytes() == BIG
 
 
+@pytest.mark.slow
 def test_curl_puts_with_expect_and_chunked(own: Site, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(BIG)

@@ -10,13 +10,17 @@ declared raises `Unsupported`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
 from vse.model import BulkResult, Checksum, Space
+
+Note = Callable[[int], None]
+"""Is told how many bytes of a copy are done."""
 
 CHUNK_BYTES = 1024 * 1024
 """How much a copy moves at a time."""
@@ -39,7 +43,9 @@ class Capabilities:
     """What a driver can do. Every driver can stat and open for ranged reads.
 
     ``checksums``: algorithms the server computes or keeps by itself. ``local_paths``: replicas can be
-    opened by path on this machine (`Driver.local_path`).
+    opened by path on this machine (`Driver.local_path`). ``stage``: files may be on tape, and `stage`,
+    `poll` and `release` work. ``pull`` and ``push``: protocols of the other side with which the storage
+    itself can make a third-party copy (`Driver.pull`, `Driver.push`).
     """
 
     write: bool = False
@@ -49,6 +55,21 @@ class Capabilities:
     space: bool = False
     checksums: frozenset[str] = frozenset()
     local_paths: bool = False
+    make_directory: bool = False
+    link: bool = False
+    stage: bool = False
+    pull: frozenset[str] = frozenset()
+    push: frozenset[str] = frozenset()
+
+
+class Locality(StrEnum):
+    """Where the bytes of a file are. The words of the WLCG tape REST API."""
+
+    DISK = "DISK"
+    TAPE = "TAPE"
+    DISK_AND_TAPE = "DISK_AND_TAPE"
+    LOST = "LOST"
+    UNAVAILABLE = "UNAVAILABLE"
 
 
 class Reader(Protocol):
@@ -168,6 +189,42 @@ class Driver(Protocol):
 
     def local_path(self, path: str) -> Path:
         """Return where ``path`` can be opened on this machine."""
+        ...
+
+    def make_directory(self, path: str) -> None:
+        """Make a directory and its missing parents; idempotent. `AlreadyExists` where a file is there."""
+        ...
+
+    def link(self, existing: str, path: str) -> None:
+        """Give a file a second name, never over an existing one (`AlreadyExists`)."""
+        ...
+
+    def stage(self, paths: Sequence[str], lifetime_s: float) -> BulkResult[str]:
+        """Ask for files to be brought from tape to disk and kept so long; returns the request of each."""
+        ...
+
+    def poll(self, paths: Sequence[str]) -> BulkResult[Locality]:
+        """Return where the bytes of each file are now."""
+        ...
+
+    def release(self, paths: Sequence[str]) -> BulkResult[None]:
+        """Tell that staged files are no longer needed on disk."""
+        ...
+
+    def pull(
+        self, source_url: str, path: str, size_bytes: int, checksum: Checksum | None, note: Note
+    ) -> None:
+        """Have this storage fetch ``source_url`` as the new file ``path``, without bytes through here.
+
+        ``note`` is called with the bytes done so far, now and then; what it raises cancels the copy.
+        Size and checksum are verified at the end; after any error nothing remains under ``path``.
+        """
+        ...
+
+    def push(
+        self, path: str, target_url: str, size_bytes: int, checksum: Checksum | None, note: Note
+    ) -> None:
+        """Have this storage send ``path`` to the new file ``target_url``; see `pull`."""
         ...
 
     def close(self) -> None:
