@@ -13,10 +13,10 @@ import signal
 import tempfile
 import threading
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from vse.errors import WorkersLost
+from vse.model import Closing
 
 _DASK = {
     "distributed.worker.multiprocessing-method": "spawn",
@@ -45,7 +45,7 @@ _NOISY = (
 )
 
 
-class LocalWorkers:
+class LocalWorkers(Closing):
     """``count`` worker processes (0: one a processor) and a client for them.
 
     They start in the background as soon as this is made; `client` waits for them. Use it as a context
@@ -117,14 +117,6 @@ class LocalWorkers:
             if cluster is not None:
                 cluster.close(timeout=2)
         self._scratch.cleanup()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def start_local(count: int = 0) -> LocalWorkers:

@@ -19,7 +19,7 @@ from vse.config.load import Loaded
 from vse.config.settings import Settings
 from vse.db import Database
 from vse.linktree.tree import LinkTree
-from vse.model import Clock
+from vse.model import Clock, Closing
 from vse.staging.requests import Staging
 from vse.staging.stager import Parts, Stager
 from vse.staging.status import Progress
@@ -33,7 +33,7 @@ from vse.transfer.verification import NoVerifier, Readers, Verifier
 _SQLITE = "sqlite:///"
 
 
-class Site:
+class Site(Closing):
     """The parts of one site. Use it as a context manager; it may be shared between threads."""
 
     def __init__(self, settings: Settings, root: Path, clock: Clock = time.time) -> None:
@@ -142,14 +142,6 @@ class Site:
         for name in ("verifier", "elements", "database"):
             if name in made:
                 made[name].close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class BackgroundStager:

@@ -3,6 +3,7 @@
 from vse.model.bulk import BulkResult
 from vse.model.checksum import Adler32, Checksum
 from vse.model.clock import Clock
+from vse.model.closing import Closing
 from vse.model.entry import (
     Contents,
     Entry,
@@ -22,6 +23,7 @@ __all__ = [
     "BulkResult",
     "Checksum",
     "Clock",
+    "Closing",
     "Contents",
     "DatasetQuery",
     "Entry",

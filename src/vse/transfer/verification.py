@@ -16,11 +16,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Protocol, Self, cast
+from typing import IO, Any, Protocol, cast
 
 from vse.errors import StorageFault, Unreadable
-from vse.model import Contents, Lfn
+from vse.model import Closing, Contents, Lfn
 from vse.transfer.abort import Abort
 
 MEMORY_BYTES = 4 * 1024**3
@@ -63,7 +62,7 @@ class NoVerifier:
         """Nothing to end."""
 
 
-class Readers:
+class Readers(Closing):
     """Up to ``count`` reader processes, started when first needed and kept; shared by all threads."""
 
     def __init__(self, count: int, timeout_s: float, command: Command | None = None) -> None:
@@ -116,14 +115,6 @@ class Readers:
             if reader is not None:
                 reader.end()
             self._free.put(None)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class _Reader:
