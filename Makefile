@@ -10,7 +10,7 @@ BIN := .venv/bin
 DEMO_OPTIONS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench lock clean
+.PHONY: help demo test test-servers check bench lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -39,6 +39,9 @@ check: .venv/ready-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
+
+test-servers: .venv/ready-test
+	VSE_TEST_SERVERS=1 $(BIN)/python -m pytest tests/storage
 
 bench: .venv/ready-dev
 	@sh tools/servers.sh bench

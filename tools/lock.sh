@@ -7,4 +7,4 @@ compile() {
         --python-version 3.11 --generate-hashes --upgrade --no-header --no-annotate --no-emit-index-url
 }
 compile --output-file requirements/run.lock
-compile --extra coffea --extra postgresql --group dev --constraint requirements/run.lock --output-file requirements/dev.lock
+compile --extra coffea --extra postgresql --extra xrootd --extra s3 --extra fsspec --group dev --constraint requirements/run.lock --output-file requirements/dev.lock

@@ -9,7 +9,8 @@ import typing
 from pydantic import BaseModel, SecretStr
 
 from vse.config import settings as module
-from vse.config.settings import ElementSettings, ProtocolSettings, Settings, UpstreamSettings
+from vse.config.settings import ElementSettings, ProtocolSettings, Settings, UpstreamSettings, VolumeSettings
+from vse.config.topology import CountryStorage, SiteStorage
 
 INTRODUCTION = """\
 # Settings
@@ -20,9 +21,22 @@ One file, `vse.toml`. A value comes from, in this order, a flag (`--set stager.s
 (`VSE_STAGER__SLOTS=4`; two underscores between the parts), the file, or the default; `vse config show
 --origin` tells which. An unknown key or a bad value is an error that names the line and the nearest known
 key. Relative paths start at the directory of `vse.toml`. Storage elements keep the names and meanings of
-DIRAC's configuration.
+DIRAC's configuration; [Storage elements](storage-elements.md) tells how they are used, and how a `dirac.cfg`
+is read.
 """
 HIDDEN = {"name", "section", "protocols"}
+NAMED = {
+    "upstreams": UpstreamSettings,
+    "sites": SiteStorage,
+    "countries": CountryStorage,
+}
+"""Tables of sections whose names are free."""
+
+
+FREE = {
+    "aliases": ["| `OTHER-NAME` | the name of a storage element, or an alias |"],
+    "storage_element_groups": ["| `GROUP` | the names of storage elements or groups |"],
+}
 
 
 def remarks(model: type[BaseModel]) -> dict[str, str]:
@@ -42,7 +56,7 @@ def remarks(model: type[BaseModel]) -> dict[str, str]:
 
 
 def shown(value: object) -> str:
-    if value is None or value == "":
+    if value in (None, "", {}):
         return ""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
@@ -51,10 +65,15 @@ def shown(value: object) -> str:
     return f"`{value}`"
 
 
-def section(title: str, model: type[BaseModel]) -> list[str]:
+def said(field: str) -> str:
+    return remarks(Settings)[field]
+
+
+def section(title: str, model: type[BaseModel], *, array: bool = False) -> list[str]:
     doc = inspect.cleandoc(model.__doc__ or "").partition("\n\n")[0].replace("\n", " ").replace("``", "`")
     own_doc = doc if model.__doc__ and model.__doc__ != BaseModel.__doc__ else ""
-    lines = [f"\n## [{title}]\n", *([own_doc, ""] if own_doc else []), "| key | default | |", "|---|---|---|"]
+    heading = f"[[{title}]]" if array else f"[{title}]"
+    lines = [f"\n## {heading}\n", *([own_doc, ""] if own_doc else []), "| key | default | |", "|---|---|---|"]
     notes = remarks(model)
     for name, field in model.model_fields.items():
         if name in HIDDEN and model is not module.Site:
@@ -77,8 +96,14 @@ def page() -> str:
         if name == "storage_elements":
             lines += section(f"{title}.NAME", ElementSettings)
             lines += section(f"{title}.NAME.SECTION", ProtocolSettings)
-        elif name == "upstreams":
-            lines += section(f"{title}.NAME", UpstreamSettings)
+            lines += section(f"{title}.NAME.SECTION.Volumes", VolumeSettings, array=True)
+        elif name == "storage_element_bases":
+            same = "The same keys and sections as `[StorageElements.NAME]`: "
+            lines += [f"\n## [{title}.NAME]\n", same + said(name)]
+        elif name in ("aliases", "storage_element_groups"):
+            lines += [f"\n## [{title}]\n", said(name), "", "| key | |", "|---|---|", *FREE[name]]
+        elif name in NAMED:
+            lines += section(f"{title}.NAME", NAMED[name])
         elif name == "doors":
             lines += section("doors.http", module.HttpDoorSettings)
         else:

@@ -40,11 +40,11 @@ def server() -> Iterator[LyingServer]:
         yield one
 
 
-def web_site(tmp_path: Path, server: LyingServer, **settings: object) -> StagingSite:
+def web_site(tmp_path: Path, server: LyingServer, **settings: float) -> StagingSite:
     site = StagingSite(
         tmp_path,
         elements=[
-            http_element("WEB", server.port),
+            http_element("WEB", server.port, settings.get("no_progress_s", 60.0)),
             file_element("REMOTE", tmp_path / "remote", WriteAccess=False),
             file_element("LOCAL", tmp_path / "local"),
         ],

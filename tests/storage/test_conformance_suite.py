@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from vse.config.settings import ProtocolSettings
-from vse.errors import Unsupported, VseError
+from vse.errors import AlreadyExists, Unsupported, VseError
 from vse.model import BulkResult, Checksum, Space
-from vse.storage.contract import Capabilities, StoredFile
+from vse.storage.contract import Capabilities, Note, StoredFile
 from vse.storage.drivers.file import FileDriver
 from vse.storage.drivers.file_reader import FileReader
 from vse.storage.drivers.file_upload import FileUpload
@@ -45,6 +47,12 @@ class ReadOnlyDriver(FileDriver):
         raise self._refuse()
 
     def local_path(self, path: str) -> Path:
+        raise self._refuse()
+
+    def make_directory(self, path: str) -> None:
+        raise self._refuse()
+
+    def link(self, existing: str, path: str) -> None:
         raise self._refuse()
 
 
@@ -131,9 +139,76 @@ class EscapesNothing(FileDriver):
         return f"file://{path}"
 
 
+class LinksReplace(FileDriver):
+    def link(self, existing: str, path: str) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        if not Path(path).is_dir() and existing != path:
+            Path(path).unlink(missing_ok=True)
+            Path(path).hardlink_to(existing)
+
+
+class LinksAreSoft(FileDriver):
+    """The second name is lost with the first."""
+
+    def link(self, existing: str, path: str) -> None:
+        super().link(existing, path)
+        Path(path).unlink()
+        Path(path).symlink_to(existing)
+
+
+class MakesDirectoriesOnce(FileDriver):
+    def make_directory(self, path: str) -> None:
+        if Path(path).is_dir():
+            raise AlreadyExists(f"make {path}", "it is there")
+        super().make_directory(path)
+
+
+class LeavesZerosOut(FileDriver):
+    """XRootD once printed 40001 for 00040001."""
+
+    def checksum(self, paths: Sequence[str], algorithm: str) -> BulkResult[Checksum]:
+        answer = super().checksum(paths, algorithm)
+        answer.ok = {path: Checksum(one.algorithm, one.value.lstrip("0")) for path, one in answer.ok.items()}
+        return answer
+
+
+class PullsBlindly(FileDriver):
+    """Copies whatever is there, and looks at nothing."""
+
+    capabilities = dataclasses.replace(FileDriver.capabilities, pull=frozenset({"file"}))
+
+    def pull(
+        self, source_url: str, path: str, size_bytes: int, checksum: Checksum | None, note: Note
+    ) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self.path_of(source_url), path)
+        with contextlib.suppress(VseError):
+            note(size_bytes)
+
+
+class StagesNothing(FileDriver):
+    capabilities = dataclasses.replace(FileDriver.capabilities, stage=True)
+
+
+def test_a_faulty_third_party_copy_is_found_out(tmp_path: Path) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    section = ProtocolSettings(Section="File", Path=str(tmp_path))
+    other = (FileDriver(section), str(tmp_path / "there"))
+    with pytest.raises(AssertionError):
+        DriverConformance().test_pull(PullsBlindly(section), str(tmp_path / "here"), other)
+    with pytest.raises(AssertionError, match="fixture 'other'"):
+        DriverConformance().test_pull(PullsBlindly(section), str(tmp_path / "here"), None)
+
+
 @pytest.mark.parametrize(
     ("driver", "name"),
     [
+        (LinksReplace, "test_link_is_a_second_name"),
+        (LinksAreSoft, "test_link_is_a_second_name"),
+        (MakesDirectoriesOnce, "test_make_directory"),
+        (LeavesZerosOut, "test_checksums_are_canonical"),
+        (StagesNothing, "test_stage_poll_and_release"),
         (DeclaresTooMuch, "test_space"),
         (DoesMoreThanItDeclares, "test_space"),
         (RenameReplaces, "test_rename_never_replaces"),

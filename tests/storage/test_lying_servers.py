@@ -339,8 +339,9 @@ def test_a_server_without_webdav() -> None:
 
 
 def test_space_that_is_not_told() -> None:
-    with lying(PROPFIND=_listing(f"/d/{DIRECTORY}")) as (driver, _):
-        assert driver.space("/d").free_bytes is None
+    told = _listing(f"/d/{DIRECTORY}")
+    with lying(PROPFIND=told) as (driver, _), pytest.raises(errors.Unsupported, match="not tell it"):
+        driver.space("/d")
 
 
 def test_no_server_at_all() -> None:

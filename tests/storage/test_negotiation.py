@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from vse.config.settings import DataManagement, ElementSettings
 from vse.errors import NoPlan
 from vse.model import Lfn, Replica, ReplicaState
-from vse.storage.negotiation import plan, plan_read
+from vse.storage.negotiation import plan, plan_read, plan_url
 
 SITE = DataManagement()
 LFN = Lfn("/lhc/a.root")
 FILE = {"Protocol": "file", "Path": "/store"}
 HTTP = {"Protocol": "http", "Host": "se.example.org", "Port": 8080, "Path": "/data"}
 HTTPS = {"Protocol": "https", "Host": "se.example.org", "Path": "/data"}
-ROOT = {"PluginName": "GFAL2_XROOT", "Protocol": "root", "Host": "se.example.org"}
+ROOT = {"Protocol": "root", "Host": "se.example.org", "Path": "/eos"}
 
 
 def element(name: str = "SE", **keys: object) -> ElementSettings:
@@ -89,17 +89,73 @@ def test_what_the_settings_forbid(keys: dict[str, object], allowed: set[str]) ->
 
 def test_every_reason_is_told() -> None:
     se = element(
-        "CERN-USER", GFAL2_XROOT=ROOT, File=FILE | {"Access": "local"}, HTTP=HTTP, AccessProtocols=("root",)
+        "CERN-USER",
+        NEW_XROOT=ROOT | {"PluginName": "GFAL3_XROOT"},
+        DIP={"Protocol": "dips", "Host": "dirac.example.org"},
+        File=FILE | {"Access": "local"},
+        HTTP=HTTP,
+        AccessProtocols=("root",),
     )
     with pytest.raises(NoPlan) as caught:
         plan(se, SITE, "read", at_site=False)
     text = str(caught.value)
     assert text.startswith("cannot read from the storage element CERN-USER: ")
-    assert "CERN-USER by GFAL2_XROOT: there is no driver named 'GFAL2_XROOT'" in text
+    assert "CERN-USER by NEW_XROOT: there is no driver named 'GFAL3_XROOT'" in text
+    assert "CERN-USER by DIP: dips is spoken by DIRAC's own services only" in text
     assert "CERN-USER by File: its Access is local, and we are not at its site" in text
     assert "CERN-USER by HTTP: the protocol http is not among AccessProtocols (root)" in text
     with pytest.raises(NoPlan, match="no protocol section"):
         plan(element(), SITE, "read")
+
+
+def test_staging_has_an_order_of_its_own_as_in_dirac() -> None:
+    sections = {"GFAL2_XROOT": ROOT, "GFAL2_HTTPS": {"Host": "se.example.org"}}
+    site = DataManagement(AccessProtocols=("https", "root"))
+    tape = site.model_copy(update={"stage_protocols": ("root",)})
+    assert taken(element(**sections), "stage", site) == ["GFAL2_HTTPS", "GFAL2_XROOT"]
+    assert taken(element(**sections), "stage", tape) == ["GFAL2_XROOT"]
+    own_access = element(**sections, AccessProtocols=("https",))
+    assert taken(own_access, "stage", tape) == ["GFAL2_HTTPS"]
+    cta = element(**sections, AccessProtocols=("https",), StageProtocols=("root",))
+    assert taken(cta, "stage", site) == ["GFAL2_XROOT"]
+    assert taken(cta, "read", site) == ["GFAL2_HTTPS"]
+    with pytest.raises(NoPlan, match=r"cannot bring files from tape at .*: SE: ReadAccess is off"):
+        taken(element(**sections, ReadAccess=False), "stage", site)
+
+
+def test_a_local_section_comes_before_a_remote_one_of_the_same_protocol() -> None:
+    se = element(**{"HTTP.1": HTTP, "HTTP.2": HTTP | {"Access": "local"}})
+    se = se.model_copy(
+        update={"protocols": tuple(one.model_copy(update={"plugin_name": "HTTP"}) for one in se.protocols)}
+    )
+    assert taken(se, at_site=True) == ["HTTP.2", "HTTP.1"]
+    assert taken(se, at_site=False) == ["HTTP.1"]
+
+
+def test_local_access_with_output_protocols_as_in_the_seed() -> None:
+    """Seed 003, "Locally mounted filesystems, With SRM2"."""
+    se = element(
+        "CNAF-Disk",
+        GFAL2_SRM2_LOCAL={
+            "PluginName": "GFAL2_SRM2",
+            "Host": "storm-fe-lhcb.cr.cnaf.infn.it",
+            "Port": 8444,
+            "Protocol": "srm",
+            "Path": "/disk",
+            "Access": "local",
+            "SpaceToken": "LHCb-Disk",
+            "WSUrl": "/srm/managerv2?SFN=",
+            "OutputProtocols": "file, https, gsiftp, root, srm",
+        },
+        GFAL2_XROOT=ROOT,
+    )
+    at_home = plan_url(se, SITE, ["file"])
+    assert [section.section for section in at_home.sections] == ["GFAL2_SRM2_LOCAL"]
+    assert [one.section for one in at_home.rejected] == ["GFAL2_XROOT"]
+    with pytest.raises(NoPlan, match=r"by GFAL2_SRM2_LOCAL: its Access is local.*it gives URLs of root"):
+        plan_url(se, SITE, ["file"], at_site=False)
+    preferred = plan_url(se, SITE, ["root"]).sections
+    assert [section.section for section in preferred] == ["GFAL2_XROOT", "GFAL2_SRM2_LOCAL"]
 
 
 # -- the copies of a file ----------------------------------------------------------------------------
@@ -174,13 +230,38 @@ def test_a_copys_own_url_belongs_to_the_section_of_its_server(url: str, section:
         assert read(replica("C-FAR", url)) == [("C-FAR", section)]
 
 
+def test_a_url_that_the_settings_make_of_the_lfn_is_read_by_every_section() -> None:
+    assert read(replica("C-FAR", "http://c.example.org:8080/data/lhc/a.root")) == [
+        ("C-FAR", "HTTPS"),
+        ("C-FAR", "HTTP"),
+    ]
+
+
+def test_with_use_catalog_url_the_path_of_the_catalogue_holds_on_every_server() -> None:
+    url = "http://old.example.org:1/data/elsewhere/a.root"
+    sections = {"HTTP": HTTP, "HTTPS": HTTPS}
+    for wanted, name in ((["HTTPS", "HTTP"], "USES"), ([], "MAKES")):
+        elements = {name: element(name, **sections, UseCatalogURL=name == "USES")}
+        if wanted:
+            pairs = plan_read([replica(name, url)], elements, SITE).pairs
+            assert [pair.section.section for pair in pairs] == wanted
+            assert {pair.replica.url for pair in pairs} == {url}
+            with pytest.raises(NoPlan, match="outside of Path"):
+                plan_read([replica(name, "http://old.example.org:1/etc/passwd")], elements, SITE)
+        else:
+            with pytest.raises(NoPlan, match=r"MAKES by HTTP: .*'http://old.*another server"):
+                plan_read([replica(name, url)], elements, SITE)
+
+
 # -- for every configuration -------------------------------------------------------------------------
 
-_protocols = st.sampled_from(["file", "http", "https", "davs", "root", ""])
+_protocols = st.sampled_from(["file", "http", "https", "davs", "root", "srm", "gsiftp", "dips", ""])
 _sections = st.fixed_dictionaries(
     {
         "Protocol": _protocols,
-        "PluginName": st.sampled_from(["", "File", "HTTP", "GFAL2_HTTPS", "GFAL2_XROOT"]),
+        "PluginName": st.sampled_from(
+            ["", "File", "HTTP", "GFAL2_HTTPS", "GFAL2_XROOT", "GFAL2_SRM2", "DIP"]
+        ),
         "Host": st.sampled_from(["", "a.example.org", "b.example.org"]),
         "Path": st.sampled_from(["/", "/data", "/data/"]),
         "Access": st.sampled_from(["local", "remote"]),
@@ -254,7 +335,7 @@ def test_plans_are_the_same_in_every_order_and_never_take_what_is_forbidden(
 
 
 @settings(max_examples=200, deadline=None)
-@given(_elements(), st.sampled_from(["read", "check", "write", "remove"]), st.booleans())
+@given(_elements(), st.sampled_from(["read", "check", "write", "remove", "stage"]), st.booleans())
 def test_an_element_gives_a_plan_or_every_reason(
     elements: dict[str, ElementSettings], operation: str, at_site: bool
 ) -> None:

@@ -20,7 +20,7 @@ def stream_file(site: Site, located: Located) -> Iterator[memoryview]:
     lfn, size_bytes = located.entry.lfn, located.entry.size_bytes or 0
     if not located.replicas:
         raise NoSuchReplica(f"read {lfn}", "the catalogue knows no copy of it")
-    sources = site.elements.plan_read(located.replicas).sources
+    sources = site.elements.plan_read(located.replicas, located.entry.guid).sources
     done = Adler32()
     last: VseError | None = None
     for source in sources:

@@ -77,6 +77,10 @@ class Catalogue(Names, Protocol):
         """Remove files (with their replica rows) and empty directories; `NotEmpty` for full ones."""
         ...
 
+    def make_directories(self, lfns: Sequence[Lfn], owner: str, group: str) -> BulkResult[None]:
+        """Make directories and those missing above them; idempotent. `AlreadyExists` where a file is."""
+        ...
+
     def rename(self, source: Lfn, target: Lfn) -> None:
         """Rename a file or a directory with all below it. Raises `NoSuchEntry`, `AlreadyExists`."""
         ...

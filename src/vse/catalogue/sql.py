@@ -8,7 +8,7 @@ from typing import Any
 from vse.catalogue.directories import MODE
 from vse.catalogue.globs import Glob, matcher
 from vse.catalogue.port import NewReplica
-from vse.catalogue.sql_names import remove_names, rename_name
+from vse.catalogue.sql_names import make_names, remove_names, rename_name
 from vse.catalogue.sql_rows import Rows, join, split
 from vse.catalogue.sql_statements import Matching, Statements
 from vse.catalogue.sql_writing import CHUNK_FILES, register
@@ -245,6 +245,12 @@ class SqlCatalogue:
         """
         with self.database.write_names() as driver:
             return remove_names(driver, self.statements, lfns, self.clock())
+
+    def make_directories(self, lfns: Sequence[Lfn], owner: str, group: str) -> BulkResult[None]:
+        """Make directories and those missing above them; see `vse.catalogue.port.Catalogue`."""
+        ids = self.rows.principals.ids({owner, group})
+        with self.database.write_names() as driver:
+            return make_names(driver, self.statements, lfns, (ids[owner], ids[group]), self.clock())
 
     def rename(self, source: Lfn, target: Lfn) -> None:
         """Rename a name; see `vse.catalogue.port.Catalogue.rename`.

@@ -1,4 +1,4 @@
-"""Removing and renaming names, inside a transaction of the SQL catalogue."""
+"""Making directories, removing and renaming names, inside a transaction of the SQL catalogue."""
 
 from __future__ import annotations
 
@@ -12,6 +12,24 @@ from vse.db.prepared import as_json
 from vse.errors import AlreadyExists, BadLfn, BadRequest, NoSuchEntry, NotEmpty
 from vse.model import BulkResult, Lfn
 from vse.model.lfn import MAX_LFN_BYTES, MAX_NAME_BYTES
+
+
+def make_names(
+    driver: Any, statements: Statements, lfns: Sequence[Lfn], owners: tuple[int, int], now_s: float
+) -> BulkResult[None]:
+    """Make directories and those missing above them; one that is there stays as it is."""
+    result: BulkResult[None] = BulkResult()
+    directories = Directories(driver, statements, now_s, statements.last_ids.rows(driver)[0][0] + 1)
+    directories.look_up(lfns)
+    for lfn in dict.fromkeys(lfns):
+        try:
+            directories.ensure(lfn, *owners)
+        except InTheWay as way:
+            result.failed[lfn] = AlreadyExists(f"make the directory {lfn}", f"{way} is a file")
+        else:
+            result.ok[lfn] = None
+    directories.flush()
+    return result
 
 
 def remove_names(driver: Any, statements: Statements, lfns: Sequence[Lfn], now_s: float) -> BulkResult[None]:

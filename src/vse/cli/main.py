@@ -14,14 +14,23 @@ from vse import __version__, errors
 from vse.cli import (
     analyse,
     cat,
+    checksum,
     config,
+    cp,
     demo,
     doctor,
     find,
     get,
     init,
     ls,
+    mkdir,
+    mv,
     register,
+    rm,
+    se,
+    se_check,
+    se_matrix,
+    se_space,
     serve,
     stage,
     stat,
@@ -43,9 +52,33 @@ app = typer.Typer(
     "verified; an analysis over a dataset name runs in parallel.\n\nNew here? Run [bold]vse demo[/bold].",
 )
 
-for command in (init, demo, ls, stat, find, register, stage, status, why, cat, get, analyse, serve, doctor):
+for command in (
+    init,
+    demo,
+    ls,
+    stat,
+    find,
+    register,
+    mkdir,
+    mv,
+    rm,
+    stage,
+    status,
+    why,
+    cat,
+    get,
+    cp,
+    checksum,
+    analyse,
+    serve,
+    doctor,
+):
     command.add_to(app)
 app.add_typer(config.app, name="config")
+se_matrix.add_to(se.app)
+for command in (se_check, se_space):
+    command.add_to(se.app)
+app.add_typer(se.app, name="se")
 
 
 def _version(asked: bool) -> None:

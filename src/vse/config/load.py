@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from vse.config.settings import ElementSettings, ProtocolSettings, Settings
+from vse.config.dirac_tree import lay_under, read
+from vse.config.inheritance import Resolved, resolve
+from vse.config.remarks import Remark, keep_to_vo, take_out_foreign, without_effect
+from vse.config.sections import Key, Tree
+from vse.config.settings import ElementSettings, ProtocolSettings, Settings, VolumeSettings
 from vse.config.toml_lines import lines_of
 from vse.errors import BadSettings, NoSuchSite
 
@@ -20,8 +25,9 @@ FILE_NAME = "vse.toml"
 SITE_VARIABLE = "VSE_SITE"
 _PREFIX = "VSE_"
 _NOT_SETTINGS = {SITE_VARIABLE, "VSE_DEBUG"}
-
-Key = tuple[str, ...]
+_HIDDEN = {"Name", "Section", "Protocols"}
+_RESOLVED = {"Name", "name", "BaseSE", "Alias"}
+_SECRET = re.compile(r"secret|passw|token|credential|access_?key|^key$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +35,14 @@ class Loaded:
     """The settings of one site, the directory they belong to, and where each value came from.
 
     ``origins`` maps a key path (``("stager", "slots")``) to ``vse.toml:12``, ``VSE_STAGER__SLOTS`` or
-    ``--set``; a key that is not in it has its default.
+    ``--set``; a key that is not in it has its default. What a storage element has from a base has the base's
+    place, ``dirac.cfg:7, inherited from CERN-EOS``. ``remarks`` tell of what is written and has no effect.
     """
 
     settings: Settings
     root: Path
     origins: Mapping[Key, str]
+    remarks: tuple[Remark, ...] = ()
 
 
 def find_site(explicit: Path | None, environment: Mapping[str, str], start: Path) -> Path:
@@ -61,28 +69,75 @@ def find_site(explicit: Path | None, environment: Mapping[str, str], start: Path
 def load(
     path: Path, environment: Mapping[str, str] | None = None, flags: Mapping[str, str] | None = None
 ) -> Loaded:
-    """Read ``path`` and lay the environment and the flags (``{"stager.slots": "4"}``) over it.
+    """Read ``path`` and lay the environment and the flags (``{"stager.slots": "4"}``) over it, and what
+    `[dirac]` names under it.
 
     Raises `BadSettings` naming file, line and the nearest known key for whatever is wrong.
     """
+    data, origins = _read(path)
+    outside = [
+        (variable.removeprefix(_PREFIX).split("__"), value, variable)
+        for variable, value in sorted((environment or {}).items())
+        if variable.startswith(_PREFIX) and variable not in _NOT_SETTINGS
+    ]
+    outside += [(dotted.split("."), value, f"--set {dotted}") for dotted, value in (flags or {}).items()]
+    # where DIRAC's files are has to be known before the names in them are
+    for parts, value, origin in (one for one in outside if one[0][0].lower() == "dirac"):
+        _overlay(data, origins, parts, value, origin)
+    remarks = _lay_dirac(data, origins, path.parent)
+    for parts, value, origin in (one for one in outside if one[0][0].lower() != "dirac"):
+        _overlay(data, origins, parts, value, origin)
+
+    def place(key: Key) -> str:
+        return next((origins[key[:n]] for n in range(len(key), 0, -1) if key[:n] in origins), str(path))
+
+    remarks += take_out_foreign(data, place)
+    resolved = resolve(data, place)
+    _tell_origins(origins, resolved)
+    remarks += keep_to_vo(resolved.tree, origins, place)
+    remarks += [
+        Remark(place(key), f"{key[2]} has no effect: {key[1]} is an alias", key[1])
+        for key in resolved.ignored
+    ]
+    try:
+        settings = Settings.model_validate(resolved.tree, context={"root": path.parent})
+    except ValidationError as error:
+        raise _explained(error, resolved.tree, place) from error
+    for element in settings.storage_elements.values():
+        remarks += without_effect(element, place)
+    return Loaded(settings, path.parent, origins, tuple(remarks))
+
+
+def _read(path: Path) -> tuple[Tree, dict[Key, str]]:
+    """Return what a vse.toml says, and the place of each key."""
     try:
         text = path.read_text(encoding="utf-8")
-        data: dict[str, Any] = tomllib.loads(text)
+        return tomllib.loads(text), {key: f"{path}:{line}" for key, line in lines_of(text).items()}
     except (OSError, UnicodeDecodeError) as error:
         raise BadSettings(f"read the settings {path}", str(error)) from error
     except tomllib.TOMLDecodeError as error:
         raise BadSettings(f"read the settings {path}", f"not valid TOML: {error}") from error
-    origins: dict[Key, str] = {key: f"{path}:{line}" for key, line in lines_of(text).items()}
-    for variable, value in sorted((environment or {}).items()):
-        if variable.startswith(_PREFIX) and variable not in _NOT_SETTINGS:
-            _overlay(data, origins, variable.removeprefix(_PREFIX).split("__"), value, variable)
-    for dotted, value in (flags or {}).items():
-        _overlay(data, origins, dotted.split("."), value, f"--set {dotted}")
-    try:
-        settings = Settings.model_validate(data, context={"root": path.parent})
-    except ValidationError as error:
-        raise _explained(error, data, origins, path) from error
-    return Loaded(settings, path.parent, origins)
+
+
+def _lay_dirac(data: Tree, origins: dict[Key, str], root: Path) -> list[Remark]:
+    """Lay the files that `[dirac]` names under the settings, the last of them first."""
+    section = data.get("dirac")
+    named = section.get("cfg", []) if isinstance(section, dict) else []
+    files = [named] if isinstance(named, str) else named
+    remarks: list[Remark] = []
+    if isinstance(files, list) and all(isinstance(one, str) for one in files):
+        for file in reversed(files):
+            laid = read(root / Path(file).expanduser())
+            lay_under(data, origins, laid)
+            remarks += laid.remarks
+    return remarks
+
+
+def _tell_origins(origins: dict[Key, str], resolved: Resolved) -> None:
+    """Tell of each inherited key where its base says it."""
+    for key, base_key in resolved.inherited.items():
+        if base_key in origins:
+            origins[key] = f"{origins[base_key]}, inherited from {base_key[1]}"
 
 
 def parse_flags(pairs: Sequence[str]) -> dict[str, str]:
@@ -98,23 +153,35 @@ def parse_flags(pairs: Sequence[str]) -> dict[str, str]:
 
 def flatten(loaded: Loaded) -> list[tuple[str, str, str]]:
     """Return ``(key, value, origin)`` for every setting; secrets show as ``***``."""
+    return [(_dotted(key), value, origin) for key, value, origin in rows_of(loaded)]
+
+
+def rows_of(loaded: Loaded) -> list[tuple[Key, str, str]]:
+    """Return what `flatten` does, with each key in its parts."""
     dumped = loaded.settings.model_dump(by_alias=True)
-    rows: list[tuple[str, str, str]] = []
+    rows: list[tuple[Key, str, str]] = []
 
     def walk(value: Any, key: Key) -> None:
         if isinstance(value, dict):
             for name, inner in value.items():
-                if name not in ("Name", "name", "Section") or len(key) < 2:
+                if len(key) != 2 or name not in _RESOLVED:
                     walk(inner, (*key, name))
         elif isinstance(value, tuple) and key[-1] == "Protocols":
             for inner in value:
-                walk(inner, (*key[:-1], inner["Section"]))
+                section = {name: one for name, one in inner.items() if name != "Section"}
+                walk(section, (*key[:-1], inner["Section"]))
         else:
-            shown = "***" if isinstance(value, SecretStr) else _toml_value(value)
-            rows.append((_dotted(key), shown, loaded.origins.get(key, "default")))
+            rows.append((key, shown(key, value), loaded.origins.get(key, "default")))
 
     walk(dumped, ())
     return rows
+
+
+def shown(key: Key, value: Any) -> str:
+    """Return a value as TOML writes it; ``***`` for a secret, and for an option that is named like one."""
+    if isinstance(value, SecretStr) or ("Options" in key[3:-1] and _SECRET.search(key[-1])):
+        return "***"
+    return _toml_value(value)
 
 
 def _overlay(data: dict[str, Any], origins: dict[Key, str], parts: list[str], raw: str, origin: str) -> None:
@@ -136,12 +203,18 @@ def _overlay(data: dict[str, Any], origins: dict[Key, str], parts: list[str], ra
 def _step(model: Any, table: Mapping[str, Any], part: str, origin: str) -> tuple[str, Any]:
     """Return the real spelling of ``part`` in ``table`` and the model of what lies below it."""
     fields = _known(model)
-    for name in (*fields, *table):
-        if name.lower() == part.lower():
-            return name, fields.get(name) or _named_model(model)
+    for alike in (str.lower, _in_variables):
+        for name in (*fields, *table):
+            if alike(name) == alike(part):
+                return name, fields.get(name) or _named_model(model)
     if _named_model(model) is not None:
         return part, _named_model(model)
     raise BadSettings(f"use {origin}", f"there is no setting {part!r}", _nearest(part, list(fields)))
+
+
+def _in_variables(name: str) -> str:
+    """Return a name as the environment can carry it."""
+    return re.sub(r"\W", "_", name).lower()
 
 
 def _parsed(raw: str) -> Any:
@@ -156,12 +229,12 @@ def _known(model: Any) -> dict[str, Any]:
     """Return ``{key as written: model below it or None}`` for a section."""
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         return {}
-    hidden = {"Name", "name", "Section", "Protocols"}
+    hidden = _HIDDEN if model in (ElementSettings, ProtocolSettings) else ()
     fields = {info.alias or name: info.annotation for name, info in model.model_fields.items()}
     return {
         name: kind if typing.get_origin(kind) is dict or isinstance(kind, type) else None
         for name, kind in fields.items()
-        if name not in hidden or model is not ElementSettings
+        if name not in hidden
     }
 
 
@@ -172,26 +245,28 @@ def _named_model(model: Any) -> Any:
     return ProtocolSettings if model is ElementSettings else None
 
 
-def _explained(
-    error: ValidationError, data: dict[str, Any], origins: Mapping[Key, str], path: Path
-) -> BadSettings:
+def _explained(error: ValidationError, data: Tree, place: Callable[[Key], str]) -> BadSettings:
     """Tell the first thing that is wrong, where it stands, and what was probably meant."""
     first = error.errors()[0]
     key = _written_key(first["loc"], data)
-    place = next((origins[key[:n]] for n in range(len(key), 0, -1) if key[:n] in origins), str(path))
     if first["type"] == "extra_forbidden":
-        known = list(_known(_model_at(key[:-1])))
+        model = _model_at(key[:-1])
         found = f"unknown key {key[-1]!r}" + (f" in [{_dotted(key[:-1])}]" if key[:-1] else "")
-        todo = _nearest(key[-1], known)
+        todo = _nearest(key[-1], list(_known(model)))
+        if model is ElementSettings and key[-1] in _known(ProtocolSettings):
+            todo = f"it belongs into a protocol section: [{_dotted(key[:-1])}.SECTION]"
     elif first["type"] == "missing":
         found, todo = f"{_dotted(key)} is missing", "add it"
     else:
         found = f"{_dotted(key)}: {first['msg'].removeprefix('Value error, ')}"
         given = first.get("input")
-        found += f", not {given!r}" if isinstance(given, (str, int, float, bool)) else ""
+        if isinstance(given, (str, int, float, bool)) and not _SECRET.search(key[-1]):
+            found += f", not {given!r}"
         todo = ""
     more = len(error.errors()) - 1
-    return BadSettings(f"use the settings {place}", found + (f" (and {more} more)" if more else ""), todo)
+    return BadSettings(
+        f"use the settings {place(key)}", found + (f" (and {more} more)" if more else ""), todo
+    )
 
 
 def _written_key(location: tuple[int | str, ...], data: Mapping[str, Any]) -> Key:
@@ -202,18 +277,22 @@ def _written_key(location: tuple[int | str, ...], data: Mapping[str, Any]) -> Ke
     for step in steps:
         name = str(step)
         if step == "Protocols" and isinstance(here, dict):
-            sections = [section for section, value in here.items() if isinstance(value, dict)]
+            options = _known(ElementSettings)
+            sections = [one for one, value in here.items() if isinstance(value, dict) and one not in options]
             name = sections[int(next(steps, 0))]
         if isinstance(here, dict):
             key.append(name)
             here = here.get(name)
+        elif isinstance(here, list) and isinstance(step, int):
+            here = here[step]
     return tuple(key)
 
 
 def _model_at(key: Key) -> Any:
     model: Any = Settings
     for part in key:
-        model = _known(model).get(part) or _named_model(model)
+        below = VolumeSettings if model is ProtocolSettings and part == "Volumes" else _known(model).get(part)
+        model = below or _named_model(model)
     return model
 
 
@@ -236,4 +315,6 @@ def _toml_value(value: Any) -> str:
         return "[" + ", ".join(_toml_value(inner) for inner in value) + "]"
     if isinstance(value, (int, float)):
         return repr(value)
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml_value(inner)}" for key, inner in value.items()) + " }"
     return '""' if value is None else f'"{value}"'

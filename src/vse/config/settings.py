@@ -9,139 +9,53 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic.alias_generators import to_pascal
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+from vse.config.elements import DataManagement, ElementSettings, ProtocolSettings, VolumeSettings
+from vse.config.inheritance import BASES, ELEMENTS, resolve
+from vse.config.sections import Count, Names, Positive, Section, SitePath
+from vse.config.topology import CountryStorage, SiteStorage
 
-
-def _in_site(path: Path, info: ValidationInfo) -> Path:
-    """Anchor a relative path at the directory of vse.toml."""
-    root: Path = (info.context or {}).get("root", Path.cwd())
-    return root / path.expanduser()
-
-
-SitePath = Annotated[Path, AfterValidator(_in_site)]
-"""A path; where relative, it starts at the directory that holds vse.toml."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True)
+__all__ = [
+    "AnalysisSettings",
+    "DataManagement",
+    "DatabaseSettings",
+    "DoorSettings",
+    "ElementSettings",
+    "HttpDoorSettings",
+    "LinkTreeSettings",
+    "ProtocolSettings",
+    "Settings",
+    "Site",
+    "SitePath",
+    "StagerSettings",
+    "UpstreamSettings",
+    "VolumeSettings",
+]
 
 
-class _DiracSection(_Section):
-    """A section whose keys are written as in DIRAC: ``ReadAccess``, ``AccessProtocols``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_pascal)
-
-
-class Site(_Section):
+class Site(Section):
     name: str = "local"
     vo: str = ""
-    """The experiment; for information."""
+    """The experiment; VOPath may give it paths of its own, and elements whose VO lacks it are closed."""
 
 
-class DatabaseSettings(_Section):
+class DatabaseSettings(Section):
     url: str = "sqlite:///var/vse.db"
     """A SQLAlchemy URL; ``sqlite:///relative/path`` starts at the directory of vse.toml."""
     password: SecretStr | None = None
 
 
-class ProtocolSettings(_DiracSection):
-    """One protocol section of a storage element. ``section`` is its name in the settings."""
+class DiracSettings(Section):
+    """Configurations of DIRAC that the storage elements are taken from."""
 
-    section: str = ""
-    plugin_name: str = ""
-    """The driver; where left out, the section is named after it."""
-    protocol: str = ""
-    """`file`, `http`, `https` or `davs`; where left out, the plugin's own."""
-    host: str = ""
-    port: int | None = Field(default=None, ge=1, le=65535)
-    path: str = "/"
-    ws_url: str = Field(default="", alias="WSUrl")
-    """Read, not used by the drivers of this version."""
-    access: Literal["remote", "local"] = "remote"
-    """`local`: only where this process runs at the site of the element."""
-    space_token: str = ""
-    """Read, not used by the drivers of this version."""
-    input_protocols: tuple[str, ...] = ()
-    """Read, not used by the drivers of this version."""
-    output_protocols: tuple[str, ...] = ()
-    """Read, not used by the drivers of this version."""
-    token_file: SitePath | None = None
-    """A file that holds a bearer token (ours; DIRAC has none)."""
-
-    @field_validator("path")
-    @classmethod
-    def _anchored(cls, path: str, info: ValidationInfo) -> str:
-        """Anchor a relative Path: of a mounted storage at the site, of any other at the server's root."""
-        known = info.data
-        kind = known.get("protocol") or known.get("plugin_name") or known.get("section") or ""
-        if kind.lower() == "file":
-            return str(_in_site(Path(path), info))
-        return path if path.startswith("/") else f"/{path}"
+    cfg: Annotated[
+        tuple[SitePath, ...], BeforeValidator(lambda one: (one,) if isinstance(one, str) else one)
+    ] = ()
+    """One file or several; what a later one says holds, and what vse.toml says itself holds over all."""
 
 
-class ElementSettings(_DiracSection):
-    """A storage element; every table inside it is a protocol section, in the order written."""
-
-    name: str = ""
-    backend_type: str = ""
-    """For information, as in DIRAC."""
-    se_type: str = Field(default="T0D1", alias="SEType", pattern=r"^T\dD\d$")
-    """Tape and disk copies; for information in this version."""
-    read_access: bool = True
-    """`Active` or `Banned`, or a boolean; reading includes checking."""
-    write_access: bool = True
-    """Likewise."""
-    check_access: bool = True
-    """Looking at sizes and checksums; allowed too where reading is."""
-    remove_access: bool = True
-    """Likewise."""
-    access_protocols: tuple[str, ...] = ()
-    """This order instead of the one in `[DataManagement]`, for reading."""
-    write_protocols: tuple[str, ...] = ()
-    """Likewise for writing and removing."""
-    protocols: tuple[ProtocolSettings, ...] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gather_protocols(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        plain: dict[str, Any] = {}
-        sections: list[dict[str, Any]] = []
-        for key, value in data.items():
-            if isinstance(value, dict):
-                sections.append({"Section": key, **value})
-            else:
-                plain[key] = (
-                    value in ("Active", "True") if key.endswith("Access") and value in _ACCESS else value
-                )
-        return {**plain, "Protocols": sections} if sections else plain
-
-
-_ACCESS = ("Active", "InActive", "Banned", "True", "False")
-
-
-class DataManagement(_DiracSection):
-    """The preference order of protocols for each kind of operation, for the whole site."""
-
-    access_protocols: tuple[str, ...] = ("file", "root", "davs", "https", "http")
-    write_protocols: tuple[str, ...] = ("file", "root", "davs", "https", "http")
-
-
-class UpstreamSettings(_Section):
+class UpstreamSettings(Section):
     name: str = ""
     type: Literal["vse"] = "vse"
     url: str
@@ -156,7 +70,7 @@ class UpstreamSettings(_Section):
     """How long 'not there' is believed."""
 
 
-class StagerSettings(_Section):
+class StagerSettings(Section):
     destination: str = ""
     """The storage element that staged files go to; where empty, the first one that can be written."""
     slots: Count = 8
@@ -181,12 +95,12 @@ class StagerSettings(_Section):
     """``contents`` opens ROOT files and counts the entries of their tree; ``checksum`` does not."""
 
 
-class LinkTreeSettings(_Section):
+class LinkTreeSettings(Section):
     path: SitePath = Path("vse")
     """The link of a file is at this path, followed by its LFN."""
 
 
-class HttpDoorSettings(_Section):
+class HttpDoorSettings(Section):
     host: str = "127.0.0.1"
     port: int = Field(default=0, ge=0, le=65535)
     """0 takes any free port and says which."""
@@ -200,11 +114,11 @@ class HttpDoorSettings(_Section):
     """Made, readable by its owner only, where it is missing."""
 
 
-class DoorSettings(_Section):
+class DoorSettings(Section):
     http: HttpDoorSettings = HttpDoorSettings()
 
 
-class AnalysisSettings(_Section):
+class AnalysisSettings(Section):
     workers: int = Field(default=0, ge=0)
     """Local workers; 0 is one a processor."""
     packet_target_s: Positive = 1.0
@@ -213,14 +127,23 @@ class AnalysisSettings(_Section):
     """So many packets on which the script fails are followed up to their entries."""
 
 
-class Settings(_Section):
+class Settings(Section):
     """All of vse.toml."""
 
     site: Site = Site()
     database: DatabaseSettings = DatabaseSettings()
+    dirac: DiracSettings = DiracSettings()
     storage_elements: dict[str, ElementSettings] = Field(default={}, alias="StorageElements")
+    storage_element_bases: dict[str, ElementSettings] = Field(default={}, alias="StorageElementBases")
+    """what the elements have in common that name it in BaseSE. It is no element itself."""
+    aliases: dict[str, str] = Field(default={}, alias="StorageElementAliases")
+    """Other names of storage elements; those that an element gives by Alias are put here, too."""
+    storage_element_groups: dict[str, Names] = Field(default={}, alias="StorageElementGroups")
+    """A name for several storage elements, or groups."""
+    sites: dict[str, SiteStorage] = Field(default={}, alias="Sites")
+    countries: dict[str, CountryStorage] = Field(default={}, alias="Countries")
     data_management: DataManagement = Field(default=DataManagement(), alias="DataManagement")
-    upstreams: dict[str, UpstreamSettings] = {}
+    upstreams: dict[str, UpstreamSettings] = Field(default={})
     stager: StagerSettings = StagerSettings()
     linktree: LinkTreeSettings = LinkTreeSettings()
     doors: DoorSettings = DoorSettings()
@@ -229,16 +152,16 @@ class Settings(_Section):
     @model_validator(mode="before")
     @classmethod
     def _name_the_named(cls, data: Any) -> Any:
-        """Tell each element and upstream its own name; make left-out sections, so that their paths
-        are anchored at the site like written ones."""
+        """Resolve bases and aliases; tell each element and upstream its own name; make left-out
+        sections, so that their paths are anchored at the site like written ones."""
         if not isinstance(data, dict):
             return data
         named: dict[str, Any] = {
             section: {} for section in ("linktree", "doors", "stager", "analysis")
-        } | data
+        } | resolve(data).tree
         if isinstance(named["doors"], dict):
             named["doors"] = {"http": {}} | named["doors"]
-        for table, key in (("StorageElements", "Name"), ("upstreams", "name")):
+        for table, key in ((ELEMENTS, "Name"), (BASES, "Name"), ("upstreams", "name")):
             if isinstance(named.get(table), dict):
                 named[table] = {
                     name: {**section, key: name} if isinstance(section, dict) else section

@@ -10,8 +10,13 @@ suite then runs over it::
         @pytest.fixture
         def base(self): ...        # the path of an existing, empty directory there
 
-A driver that cannot write overrides `seed`, to bring a file to the storage by other means. The suite
-holds each declared capability to what it promises, and expects `Unsupported` for each other.
+A driver that cannot write overrides `seed`, to bring a file to the storage by other means. One that
+declares `pull` or `push` overrides the fixture `other`: a second server of a kind it copies from and to::
+
+        @pytest.fixture
+        def other(self): ...       # (driver, base): connected to it, and an empty directory there
+
+The suite holds each declared capability to what it promises, and expects `Unsupported` for each other.
 """
 
 from __future__ import annotations
@@ -19,9 +24,8 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 
 from vse.errors import (
@@ -34,82 +38,44 @@ from vse.errors import (
     Unsupported,
     VseError,
 )
-from vse.model import Adler32, Checksum
-from vse.storage.contract import CHUNK_BYTES, Driver, StoredFile
-
-NAMES = (
-    "plain.root",
-    "with blanks in it.root",
-    " leading and trailing ",
-    "Größe-日本語-Ω.root",
-    "number#sign?question&amp=equal+plus.root",
-    "100%.root",
-    "%41%2F not escaped.root",
-    "semi;colon,comma'quote\"double.root",
-    "[brackets]{braces}<angle>|^`~@:!$*().root",
-    "back\\slash.root",
-    "x" * 200,
-    "ü" * 100,
-    ".hidden",
+from vse.model import Checksum
+from vse.storage.contract import CHUNK_BYTES, Driver
+from vse.testing.driver_extras import BeyondFiles, Other
+from vse.testing.driver_tools import (
+    NAMES,
+    adler32,
+    assert_unsupported,
+    fetch,
+    is_there,
+    names_in,
+    pattern,
+    raising,
+    store,
 )
-"""Names that must survive every way to a storage and back."""
+
+__all__ = [
+    "NAMES",
+    "DriverConformance",
+    "Other",
+    "adler32",
+    "fetch",
+    "is_there",
+    "names_in",
+    "pattern",
+    "raising",
+    "store",
+]
 
 
-def pattern(size_bytes: int, seed: int = 1) -> bytes:
-    """Return bytes that differ at every place they could be taken from by mistake."""
-    return random.Random(seed).randbytes(size_bytes)
+class DriverConformance(BeyondFiles):
+    """The suite; see the module's docstring.
 
+    ``names``: those that must survive. A driver whose protocol cannot carry one of `NAMES` leaves it out
+    here, and names it in ``refused``: it must raise `BadRequest` before anything is sent.
+    """
 
-def adler32(data: bytes) -> Checksum:
-    """Return the checksum of ``data``."""
-    total = Adler32()
-    total.update(data)
-    return total.checksum
-
-
-@contextmanager
-def raising(kind: type[VseError]) -> Iterator[None]:
-    """Expect ``kind``, and that it explains itself."""
-    try:
-        yield
-    except kind as error:
-        assert error.wanted, f"{kind.__name__} does not say what was wanted"
-        return
-    raise AssertionError(f"{kind.__name__} was not raised")
-
-
-def store(driver: Driver, path: str, data: bytes, checksum: Checksum | None = None) -> StoredFile:
-    """Put ``data`` at ``path``."""
-    with driver.put(path, len(data), checksum) as upload:
-        upload.write(data)
-        return upload.commit()
-
-
-def fetch(driver: Driver, path: str) -> bytes:
-    """Return the whole of a file."""
-    with driver.open(path) as reader:
-        return b"".join(bytes(piece) for piece in reader.stream())
-
-
-def names_in(driver: Driver, path: str) -> list[str]:
-    """Return the last parts of the names in a directory, sorted."""
-    return sorted(child.path.rpartition("/")[2] for child in driver.list(path))
-
-
-def is_there(driver: Driver, path: str) -> bool:
-    """Whether the storage knows the path at all."""
-    result = driver.stat([path])
-    for error in result.failed.values():
-        assert isinstance(error, NoSuchFile), repr(error)
-    return path in result.ok
-
-
-class DriverConformance:
-    """The suite; see the module's docstring."""
-
-    def seed(self, driver: Driver, path: str, data: bytes) -> None:
-        """Bring a file to the storage before it is read."""
-        store(driver, path, data)
+    names: Sequence[str] = NAMES
+    refused: Sequence[str] = ()
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -210,7 +176,7 @@ class DriverConformance:
     # -- names -----------------------------------------------------------------------------------
 
     def test_urls_come_back_as_paths(self, driver: Driver, base: str) -> None:
-        for name in NAMES:
+        for name in self.names:
             url = driver.url(f"{base}/{name}")
             assert url.startswith(f"{driver.protocol}://")
             assert url.isascii()
@@ -220,19 +186,36 @@ class DriverConformance:
             driver.path_of("gopher://elsewhere.invalid/a")
 
     def test_every_name_survives(self, driver: Driver, base: str) -> None:
-        for number, name in enumerate(NAMES):
+        for number, name in enumerate(self.names):
             self.seed(driver, f"{base}/d/{name}", pattern(50 + number, number))
-        paths = [f"{base}/d/{name}" for name in NAMES]
+        paths = [f"{base}/d/{name}" for name in self.names]
         answer = driver.stat(paths)
         assert not answer.failed
         for number, path in enumerate(paths):
             assert answer.ok[path].size_bytes == 50 + number
             assert fetch(driver, path) == pattern(50 + number, number)
         if driver.capabilities.list:
-            assert names_in(driver, f"{base}/d") == sorted(NAMES)
+            assert names_in(driver, f"{base}/d") == sorted(self.names)
         if driver.capabilities.remove:
             assert not driver.remove(paths).failed
             assert not driver.stat(paths).ok
+
+    def test_a_name_that_cannot_be_carried_is_refused(self, driver: Driver, base: str) -> None:
+        self.seed(driver, f"{base}/a", b"12345")
+        for name in self.refused:
+            path = f"{base}/{name}"
+            assert isinstance(driver.stat([path]).failed[path], BadRequest)
+            with raising(BadRequest):
+                driver.open(path)
+            if driver.capabilities.write:
+                with raising(BadRequest):
+                    driver.put(path, 1)
+            if driver.capabilities.remove:
+                assert isinstance(driver.remove([path]).failed[path], BadRequest)
+            if driver.capabilities.rename:
+                with raising(BadRequest):
+                    driver.rename(f"{base}/a", path)
+        assert fetch(driver, f"{base}/a") == b"12345"
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -380,7 +363,7 @@ class DriverConformance:
         self.seed(driver, f"{base}/full/a.bin", b"1")
         asked = [f"{base}/full", f"{base}/none"]
         if not driver.capabilities.remove:
-            _assert_unsupported(lambda: driver.remove(asked).failed.values())
+            assert_unsupported(lambda: driver.remove(asked).failed.values())
             return
         answer = driver.remove(asked)
         assert not answer.ok
@@ -417,7 +400,7 @@ class DriverConformance:
         self.seed(driver, f"{base}/small.bin", b"\x01\x00")
         paths = [f"{base}/a.bin", f"{base}/small.bin", f"{base}/none"]
         for algorithm in {"adler32", "crc32c", "md5", "sha256"} - driver.capabilities.checksums:
-            _assert_unsupported(partial(_failures_of_checksum, driver, paths[:2], algorithm))
+            assert_unsupported(partial(_failures_of_checksum, driver, paths[:2], algorithm))
         if "adler32" in driver.capabilities.checksums:
             answer = driver.checksum(paths, "adler32")
             assert answer.ok[f"{base}/a.bin"] == adler32(data)
@@ -456,13 +439,3 @@ def _pieces(data: bytes, size_bytes: int) -> Iterator[memoryview]:
 
 def _failures_of_checksum(driver: Driver, paths: Sequence[str], algorithm: str) -> Iterable[VseError]:
     return driver.checksum(paths, algorithm).failed.values()
-
-
-def _assert_unsupported(ask: Callable[[], Iterable[VseError]]) -> None:
-    """Expect `Unsupported`, for the whole call or for each of its items."""
-    try:
-        failures = list(ask())
-    except Unsupported:
-        return
-    assert failures
-    assert all(isinstance(error, Unsupported) for error in failures)

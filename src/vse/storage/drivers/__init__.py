@@ -1,78 +1,72 @@
-"""The drivers, and which protocol section is spoken by which (seed 003: PluginName)."""
+"""The drivers: which class serves which plugin's sections, built without connecting to anything."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import replace
+from importlib import import_module
+from typing import cast
 
 from vse.config.settings import ProtocolSettings
 from vse.errors import BadSettings
 from vse.storage.contract import Driver
+from vse.storage.drivers.limited import HostLimits, LimitedDriver
+from vse.storage.drivers.retried import Patience, RetriedDriver, RetryPolicy
+from vse.storage.plugins import PLUGINS, Plugin, plugin_of, protocol_of
 
+__all__ = ["DRIVERS", "PLUGINS", "Plugin", "build", "plugin_of", "protocol_of", "steady"]
 
-class Plugin(NamedTuple):
-    """A driver by the name it has in the settings.
-
-    ``protocols`` are those it speaks, the usual one first; ``make`` builds it for a section, with the
-    time in seconds that the other side may stay silent; ``needs_host``: the section must name a server.
-    """
-
-    protocols: tuple[str, ...]
-    make: Callable[[ProtocolSettings, float], Driver]
-    needs_host: bool = True
-
-
-def _file(settings: ProtocolSettings, _no_progress_s: float) -> Driver:
-    from vse.storage.drivers.file import FileDriver
-
-    return FileDriver(settings)
-
-
-def _http(settings: ProtocolSettings, no_progress_s: float) -> Driver:
-    from vse.storage.drivers.http import HttpDriver
-
-    return HttpDriver(settings, no_progress_s)
-
-
-DRIVERS: dict[str, Plugin] = {
-    "File": Plugin(("file",), _file, needs_host=False),
-    "HTTP": Plugin(("http", "dav", "https", "davs"), _http),
-    "HTTPS": Plugin(("https", "davs"), _http),
-    "GFAL2_HTTPS": Plugin(("https", "davs"), _http),
+DRIVERS: dict[str, str] = {
+    "file": "FileDriver",
+    "http": "HttpDriver",
+    "xroot": "XrootDriver",
+    "s3": "S3Driver",
+    "gfal": "GfalDriver",
+    "fsspec": "FsspecDriver",
+    "memory": "MemoryDriver",
+    "volumes": "VolumesDriver",
 }
+"""The class of each module here. One is made of a protocol section and the seconds that the other side may
+stay silent (`FileDriver` of the section alone)."""
 
 
-def plugin_of(section: ProtocolSettings) -> Plugin:
-    """Return the driver of a section: by PluginName, else by the section's own name, else by Protocol.
-
-    Raises `BadSettings` where none fits, naming those there are, or where the section lacks a server.
-    """
-    by_name = {name.lower(): plugin for name, plugin in DRIVERS.items()}
-    named = section.plugin_name or section.section
-    plugin = by_name.get(named.lower())
-    if plugin is None and not section.plugin_name:
-        plugin = next((one for one in DRIVERS.values() if section.protocol in one.protocols), None)
-    wanted = f"use the protocol section {section.section!r}"
-    if plugin is None:
-        todo = f"set PluginName to one of {', '.join(DRIVERS)}"
-        raise BadSettings(wanted, f"there is no driver named {named!r}", todo)
-    if section.protocol and section.protocol not in plugin.protocols:
-        raise BadSettings(
-            wanted,
-            f"the driver {named!r} does not speak Protocol {section.protocol!r}",
-            f"set Protocol to one of {', '.join(plugin.protocols)}",
-        )
-    if plugin.needs_host and not section.host:
-        raise BadSettings(wanted, "it has no Host", "give the server's name")
-    return plugin
-
-
-def protocol_of(section: ProtocolSettings) -> str:
-    """Return the protocol a section speaks; raises `BadSettings` as `plugin_of` does."""
-    return section.protocol or plugin_of(section).protocols[0]
+_LOCAL = frozenset({"file", "volumes", "memory"})
+_LIMITS = HostLimits()
 
 
 def build(section: ProtocolSettings, no_progress_s: float) -> Driver:
-    """Build the driver of a section. Nothing is opened or connected yet."""
+    """Build the driver of a section. Nothing is opened or connected yet.
+
+    Raises `BadSettings` for a section that no driver serves, or whose driver needs what is not installed.
+    """
     plugin = plugin_of(section)
-    return plugin.make(section.model_copy(update={"protocol": protocol_of(section)}), no_progress_s)
+    wanted = f"use the protocol section {section.section!r}"
+    if not plugin.driver:
+        raise BadSettings(wanted, plugin.refused)
+    try:
+        made = getattr(import_module(f"{__name__}.{plugin.driver}"), DRIVERS[plugin.driver])
+    except ImportError as error:
+        raise BadSettings(
+            wanted,
+            f"its driver {plugin.driver!r} needs {error.name or error}, which is not installed",
+            "install it, or take another protocol",
+        ) from error
+    spoken = section.model_copy(update={"protocol": protocol_of(section)})
+    if plugin.driver == "file":
+        return cast("Callable[[ProtocolSettings], Driver]", made)(spoken)
+    return cast("Callable[[ProtocolSettings, float], Driver]", made)(spoken, no_progress_s)
+
+
+def steady(section: ProtocolSettings, no_progress_s: float) -> Driver:
+    """Build the driver of a section for daily use: `build`'s, retried, and within its host's limit.
+
+    What is on this machine needs neither. A slot is not held during the pauses between two attempts, and
+    the last attempt begins early enough that who watches for progress hears the error, not silence.
+    """
+    driver = build(section, no_progress_s)
+    if plugin_of(section).driver in _LOCAL or not section.host:
+        return driver
+    usual = RetryPolicy()
+    policy = replace(usual, within_s=min(usual.within_s, no_progress_s / 8))
+    slots = _LIMITS.of(driver.protocol, section.host, section.port)
+    return RetriedDriver(LimitedDriver(driver, slots), Patience(policy))

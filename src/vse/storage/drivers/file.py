@@ -27,9 +27,10 @@ from vse.storage.drivers.file_reader import FileReader
 from vse.storage.drivers.file_upload import PARTIAL_DIRECTORY, FileUpload, make_parents, sweep
 from vse.storage.drivers.in_bulk import each
 from vse.storage.drivers.os_errors import mapped
+from vse.storage.drivers.undeclared import Undeclared
 
 
-class FileDriver:
+class FileDriver(Undeclared):
     """`vse.storage.contract.Driver` over the directory ``Path`` of a section.
 
     The directory must exist: it is often a mount point, and a file written beneath one that is not
@@ -44,6 +45,8 @@ class FileDriver:
         space=True,
         checksums=frozenset({"adler32"}),
         local_paths=True,
+        make_directory=True,
+        link=True,
     )
 
     def __init__(self, settings: ProtocolSettings) -> None:
@@ -159,6 +162,28 @@ class FileDriver:
 
     def local_path(self, path: str) -> Path:
         return Path(path)
+
+    def make_directory(self, path: str) -> None:
+        wanted = f"make the directory {path}"
+        with self._mapped(wanted):
+            where = self._resolved(path, wanted)
+            if where.exists() and not where.is_dir():
+                raise AlreadyExists(wanted, "a file is there", "choose another name")
+            self._check_parents(where, wanted)
+            make_parents(self._real_base(wanted), where / "any")
+
+    def link(self, existing: str, path: str) -> None:
+        """As the contract says, by a hard link: both names are the file's own, on one file system."""
+        wanted = f"link {path} to {existing}"
+        with self._mapped(wanted):
+            file = self._resolved(existing, wanted)
+            name = self._resolved_name(path, wanted)
+            if stat.S_ISDIR(file.stat().st_mode):
+                raise BadRequest(wanted, f"{existing} is a directory", "link files only")
+            self._check_parents(name, wanted)
+            make_parents(self._real_base(wanted), name)
+            os.link(file, name, follow_symlinks=False)
+            linux.sync_directory(name.parent)
 
     def sweep_partials(self, older_than_s: float, now_s: float) -> int:
         """Remove partial files whose writers are gone; return how many.

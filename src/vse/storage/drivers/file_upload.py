@@ -60,12 +60,18 @@ class FileUpload:
     def partial_path(self) -> Path | None:
         return self._partial
 
-    def commit(self) -> StoredFile:
+    def prepare(self) -> None:
+        """Check and make durable what was written, so that `commit` has nothing left but to publish it."""
         with self._guarded():
-            descriptor, partial = self._open()
+            descriptor, _ = self._open()
             self._declared.check()
             os.fchmod(descriptor, _FILE_MODE)
             os.fsync(descriptor)
+
+    def commit(self) -> StoredFile:
+        with self._guarded():
+            self.prepare()
+            descriptor, partial = self._open()
             make_parents(self._base, self._target)
             linux.rename_new(partial, self._target)
             self._partial = None
@@ -146,6 +152,18 @@ def _lock(descriptor: int) -> bool | None:
     except OSError:
         return None
     return True
+
+
+def is_alive(partial: Path) -> bool:
+    """Whether a partial file is there and its writer lives; taken to live where locks cannot tell."""
+    try:
+        descriptor = os.open(partial, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        return not _lock(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def make_parents(base: Path, target: Path) -> None:

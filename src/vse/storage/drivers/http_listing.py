@@ -42,7 +42,8 @@ class Described(NamedTuple):
 class _Multistatus:
     """Gathers responses as the XML comes in; keeps one response in memory at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, raw_names: bool) -> None:
+        self._raw_names = raw_names
         self.ready: list[Described] = []
         self.complete = False
         self._text: list[str] = []
@@ -83,22 +84,24 @@ class _Multistatus:
     def _end(self, tag: str) -> None:
         name = tag.removeprefix("DAV: ")
         if name in _TEXTS:
-            (self._propstat if self._in_propstat else self._response)[name] = "".join(self._text).strip()
+            (self._propstat if self._in_propstat else self._response)[name] = "".join(self._text).strip(
+                "\r\n\t"
+            )
         elif name == "propstat":
             self._in_propstat = False
             if _good(self._propstat.pop("status", "")):
                 self._response.update(self._propstat)
         elif name == "response":
             if "href" in self._response and _good(self._response.get("status", "")):
-                self.ready.append(_described(self._response))
+                self.ready.append(_described(self._response, self._raw_names))
         elif name == "multistatus":
             self.complete = True
         self._wanted_text = False
 
 
-def described(pieces: Iterable[bytes]) -> Iterator[Described]:
+def described(pieces: Iterable[bytes], *, raw_names: bool = False) -> Iterator[Described]:
     """Yield each response of a multistatus as its bytes come in; raise `BadListing` for anything else."""
-    answer = _Multistatus()
+    answer = _Multistatus(raw_names)
     try:
         for piece in pieces:
             answer.feed(piece, False)
@@ -117,8 +120,8 @@ def _good(status: str) -> bool:
     return len(words) < 2 or words[1].startswith("2")
 
 
-def _described(found: dict[str, str]) -> Described:
-    path = unquote(urlsplit(found["href"]).path)
+def _described(found: dict[str, str], raw_names: bool) -> Described:
+    path = found["href"] if raw_names else unquote(urlsplit(found["href"].strip()).path)
     return Described(
         path.rstrip("/") or "/",
         "collection" in found,
@@ -130,7 +133,8 @@ def _described(found: dict[str, str]) -> Described:
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdecimal() else None
+    text = (text or "").strip()
+    return int(text) if text.isascii() and text.isdecimal() else None
 
 
 def seconds(text: str | None) -> float | None:

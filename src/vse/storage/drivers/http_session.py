@@ -57,6 +57,13 @@ STATUS: dict[int, type[errors.VseError]] = {
     507: errors.StorageFull,
 }
 
+# XRootD's door answers 500 for these: only the words tell them apart.
+_TOLD: dict[str, type[errors.VseError]] = {
+    "directory not empty": errors.NotEmpty,
+    "not a directory": errors.NoSuchFile,
+    "file exists": errors.AlreadyExists,
+}
+
 _TODO: dict[type[errors.VseError], str] = {
     errors.Denied: "check the TokenFile of the storage element and what its token allows",
     errors.StorageFull: "make room there, or send files to another storage element",
@@ -73,6 +80,8 @@ def error_of(status: int, wanted: str, content_type: str = "", body: bytes = b""
     told = next((one for one in errors.tree() if code and one.code == code), kind)
     if _status_of(told) == status:
         kind = told
+    elif status == 500:
+        kind = next((one for words, one in _TOLD.items() if words in said.lower()), kind)
     reason = http.client.responses.get(status, "")
     found = f"the server answered {status} {reason}".rstrip()
     if said:

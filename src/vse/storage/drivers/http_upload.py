@@ -13,13 +13,20 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from vse.errors import AlreadyExists, BadRequest, ServerFault, SizeMismatch, SourceUnavailable, VseError
+from vse.errors import (
+    AlreadyExists,
+    BadRequest,
+    IntegrityError,
+    ServerFault,
+    SourceUnavailable,
+    VseError,
+)
 from vse.model import Checksum
 from vse.storage.contract import StoredFile
 from vse.storage.drivers.http_session import (
@@ -157,7 +164,12 @@ class _Prefixed(io.RawIOBase):
 
 
 class HttpUpload:
-    """`vse.storage.contract.Upload` by one PUT. ``confirm`` tells what the server has afterwards."""
+    """`vse.storage.contract.Upload` by one PUT to ``path``.
+
+    ``confirm`` is given the size and checksum that were sent; it publishes, where the PUT has not done
+    so, and tells what the server has. ``taking`` is held from before the last byte until then.
+    ``accept`` are the statuses that say a new file was made; ``dropped`` is called after an abort.
+    """
 
     def __init__(
         self,
@@ -165,13 +177,20 @@ class HttpUpload:
         path: str,
         size_bytes: int,
         checksum: Checksum | None,
-        confirm: Callable[[int], StoredFile],
+        confirm: Callable[[int, Checksum], StoredFile],
+        *,
+        taking: Callable[[], AbstractContextManager[None]] = nullcontext,
+        accept: tuple[int, ...] = (201,),
+        dropped: Callable[[], None] = lambda: None,
     ) -> None:
         self._session = session
         self._url = session.url(path)
         self._wanted = f"write {self._url}"
         self._declared = Declared(self._wanted, size_bytes, checksum)
         self._confirm = confirm
+        self._taking = taking
+        self._accept = accept
+        self._dropped = dropped
         self._held = b""
         self._ended = False
         self._request: PutRequest | None = None
@@ -198,24 +217,30 @@ class HttpUpload:
         with self._guarded():
             self._check_open()
             self._declared.check()
-            request = self._request = self._request or self._begin()
-            if self._held:
-                self._push(request, memoryview(self._held))
-            self._conclude(request)
-            stored = self._confirmed()
-        self.abort()
+            with self._taking():
+                request = self._request = self._request or self._begin()
+                if self._held:
+                    self._push(request, memoryview(self._held))
+                self._conclude(request)
+                stored = self._confirmed()
+        self._end()
         return stored
 
     def _confirmed(self) -> StoredFile:
         try:
-            return self._confirm(self._declared.size_bytes)
-        except SizeMismatch:
+            return self._confirm(self._declared.size_bytes, self._declared.seen.checksum)
+        except (AlreadyExists, IntegrityError):
             raise
         except VseError as error:
             found = f"the server took the file, but then: {error.found}"
             raise type(error)(self._wanted, found, "look whether it is there before trying again") from error
 
     def abort(self) -> None:
+        if not self._ended:
+            self._end()
+            self._dropped()
+
+    def _end(self) -> None:
         self._ended = True
         request, self._request = self._request, None
         if request is not None:
@@ -261,12 +286,13 @@ class HttpUpload:
         except VseError as error:
             found = f"{error.found}; whether the file was published is not known"
             raise type(error)(error.wanted, found, error.todo) from error
-        if response.status != 201:
+        if response.status not in self._accept:
             raise self._error(response)
 
     def _error(self, response: http.client.HTTPResponse) -> VseError:
-        if response.status == 201:
-            return ServerFault(self._wanted, "the server answered 201 Created before it had the file")
+        if response.status in self._accept:
+            found = f"the server answered {response.status} before it had the file"
+            return ServerFault(self._wanted, found)
         if response.status < 300:
             found = f"the server answered {response.status} in place of 201 Created"
             return AlreadyExists(self._wanted, f"{found}: the name was taken")

@@ -20,6 +20,8 @@ _KINDS: dict[int, type[errors.VseError]] = {
     errno.EINVAL: errors.BadRequest,
     errno.ENAMETOOLONG: errors.BadRequest,
     errno.ELOOP: errors.BadRequest,
+    errno.EXDEV: errors.BadRequest,
+    errno.EMLINK: errors.BadRequest,
     errno.ESTALE: errors.SourceUnavailable,
     errno.EHOSTDOWN: errors.SourceUnavailable,
     errno.ETIMEDOUT: errors.Stalled,

@@ -1,0 +1,67 @@
+"""``vse rm``: remove files, or single copies of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vse.cli.context import Json, open_site
+from vse.cli.output import emit_lines, err, out, size
+from vse.errors import VseError
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("rm", rich_help_panel="Names")(rm)
+
+
+def rm(
+    context: typer.Context,
+    names: Annotated[list[str], typer.Argument(help="Files, or their copies.", metavar="LFN[@SE]...")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Only print what would be removed.")
+    ] = False,
+    last_copy: Annotated[
+        bool, typer.Option("--last-copy", help="Remove LFN@SE also where it is the only copy.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove files: LFN with all its copies and its name, LFN@SE only the copy there. An LFN may also be an
+    empty directory. Nothing is removed unless all of it may be.
+
+    Examples:
+
+      vse rm -n /lhc/user/me/old.root
+
+      vse rm /lhc/data/a.root@CERN-DISK
+    """
+    from vse.app.namespace import Removal, plan_removal, remove
+    from vse.app.places import Place, split_name
+
+    done: list[Removal] = []
+    with open_site(context) as site:
+        places = [Place(*split_name(site, name)) for name in names]
+        planned = [one for place in places for one in plan_removal(site, place, last_copy=last_copy)]
+        failure: VseError | None = None
+        if dry_run:
+            done = planned
+        else:
+            try:
+                remove(site, planned, done.append)
+            except VseError as error:
+                failure = error
+    if as_json:
+        emit_lines(
+            {"lfn": one.lfn, "se": one.se or None, "size_bytes": one.size_bytes, "dry_run": dry_run}
+            for one in done
+        )
+    else:
+        for one in done:
+            what = f"{one}  {size(one.size_bytes)}" if one.se else f"{one}  (the name)"
+            out.print(f"would remove {what}" if dry_run else f"removed {what}", markup=False)
+    if failure is not None:
+        left = len(planned) - len(done)
+        err.print(
+            f"{left} of {len(planned)} were not removed; the same command goes on with them.", markup=False
+        )
+        raise failure

@@ -1,0 +1,45 @@
+"""What every section of the settings is made of: frozen values that know no unknown key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic.alias_generators import to_pascal
+
+Key = tuple[str, ...]
+"""Where a value stands: the names of the sections around it, and its own."""
+Tree = dict[str, Any]
+"""Settings as they were written: sections are trees."""
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def in_site(path: Path, info: ValidationInfo) -> Path:
+    """Anchor a relative path at the directory of vse.toml."""
+    root: Path = (info.context or {}).get("root", Path.cwd())
+    return root / path.expanduser()
+
+
+def _listed(value: Any) -> Any:
+    """Read DIRAC's ``a, b`` as a list; anything else stays what it is."""
+    return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+
+SitePath = Annotated[Path, AfterValidator(in_site)]
+"""A path; where relative, it starts at the directory that holds vse.toml."""
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+"""Several words: a TOML array, or as DIRAC writes them, ``a, b``."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True)
+
+
+class DiracSection(Section):
+    """A section whose keys are written as in DIRAC: ``ReadAccess``, ``AccessProtocols``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_pascal)
