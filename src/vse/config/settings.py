@@ -15,15 +15,19 @@ from vse.config.elements import DataManagement, ElementSettings, ProtocolSetting
 from vse.config.inheritance import BASES, ELEMENTS, resolve
 from vse.config.sections import Count, Names, Positive, Section, SitePath
 from vse.config.topology import CountryStorage, SiteStorage
+from vse.config.upstreams import MappingRule, UpstreamSettings
 
 __all__ = [
     "AnalysisSettings",
+    "CatalogueSettings",
     "DataManagement",
     "DatabaseSettings",
+    "DatasetSettings",
     "DoorSettings",
     "ElementSettings",
     "HttpDoorSettings",
     "LinkTreeSettings",
+    "MappingRule",
     "ProtocolSettings",
     "Settings",
     "Site",
@@ -55,19 +59,18 @@ class DiracSettings(Section):
     """One file or several; what a later one says holds, and what vse.toml says itself holds over all."""
 
 
-class UpstreamSettings(Section):
-    name: str = ""
-    type: Literal["vse"] = "vse"
-    url: str
-    """Where its door is, without a path."""
-    token_file: SitePath | None = None
-    """A file that holds the bearer token it wants."""
-    timeout_s: Positive = 60.0
-    """How long it may be silent."""
-    fresh_s: Positive = 86400.0
-    """How long an answer is believed (seed 002 C.3: cacheexpiresecs)."""
-    negative_fresh_s: Positive = 300.0
-    """How long 'not there' is believed."""
+class CatalogueSettings(Section):
+    administrators: Names = ()
+    """Users who may do all in the catalogue, beside the owner of this site's files and root."""
+    trash_s: float = Field(default=604800.0, ge=0)
+    """How long removed names can be had back (undelete); 0 removes at once."""
+
+
+class DatasetSettings(Section):
+    data_template: str = "/alice/data/{year}/{period}/{run:09d}/{pass}/{variant}/{file}"
+    """Where ``Data;...`` queries look (seed 002 §4.3.6.1); ALICE's conventions as the default."""
+    sim_template: str = "/alice/sim/{year}/{period}/{run:06d}/{variant}/{file}"
+    """Where ``Sim;...`` queries look."""
 
 
 class StagerSettings(Section):
@@ -132,6 +135,8 @@ class Settings(Section):
 
     site: Site = Site()
     database: DatabaseSettings = DatabaseSettings()
+    catalogue: CatalogueSettings = CatalogueSettings()
+    datasets: DatasetSettings = DatasetSettings()
     dirac: DiracSettings = DiracSettings()
     storage_elements: dict[str, ElementSettings] = Field(default={}, alias="StorageElements")
     storage_element_bases: dict[str, ElementSettings] = Field(default={}, alias="StorageElementBases")

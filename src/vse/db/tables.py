@@ -1,4 +1,7 @@
-"""Every table of VSE. The database is the truth: what is not a row here did not happen.
+"""The tables of files, transfers and links. The database is the truth: what is not a row did not happen.
+
+Those of what names have beside that are in `tables_names`, those of datasets and checks in
+`tables_datasets`; importing this module declares them all.
 
 Laid out for 10^7 files in 10^5 directories: a file row holds its directory's id and its own name,
 never a path; names of people, elements and upstreams are interned; a replica without a URL of its own
@@ -15,7 +18,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     SmallInteger,
     String,
     Table,
@@ -23,50 +25,42 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(column_0_label)s",
-        "uq": "uq_%(table_name)s_%(column_0_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+from vse.db import tables_datasets, tables_names
+from vse.db.base import ID, NAME, metadata
 
-# Names sort byte by byte on every database, so that a range of paths is a subtree.
-_NAME = Text().with_variant(Text(collation="C"), "postgresql")
-_ID = BigInteger().with_variant(Integer, "sqlite")
+__all__ = ["metadata", "tables_datasets", "tables_names"]
 
 # -- catalogue -----------------------------------------------------------------------------------
 
 principals = Table(
     "principals",
     metadata,
-    Column("id", _ID, primary_key=True),
+    Column("id", ID, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
 )
 
 elements = Table(
     "elements",
     metadata,
-    Column("id", _ID, primary_key=True),
+    Column("id", ID, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
 )
 
 upstreams = Table(
     "upstreams",
     metadata,
-    Column("id", _ID, primary_key=True),
+    Column("id", ID, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
 )
 
 directories = Table(
     "directories",
     metadata,
-    Column("id", _ID, primary_key=True),
-    Column("path", _NAME, nullable=False, unique=True),
-    Column("parent_id", _ID, nullable=True),  # None for the root only
-    Column("owner_id", _ID, nullable=False),
-    Column("group_id", _ID, nullable=False),
+    Column("id", ID, primary_key=True),
+    Column("path", NAME, nullable=False, unique=True),
+    Column("parent_id", ID, nullable=True),  # None for the root only
+    Column("owner_id", ID, nullable=False),
+    Column("group_id", ID, nullable=False),
     Column("mode", SmallInteger, nullable=False),
     Column("created_s", Float, nullable=False),
     Column("modified_s", Float, nullable=False),
@@ -76,14 +70,14 @@ directories = Table(
 files = Table(
     "files",
     metadata,
-    Column("id", _ID, primary_key=True),
-    Column("directory_id", _ID, ForeignKey("directories.id"), nullable=False),
-    Column("name", _NAME, nullable=False),
+    Column("id", ID, primary_key=True),
+    Column("directory_id", ID, ForeignKey("directories.id"), nullable=False),
+    Column("name", NAME, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("adler32", BigInteger, nullable=True),
     Column("guid", LargeBinary(16), nullable=True),
-    Column("owner_id", _ID, nullable=False),
-    Column("group_id", _ID, nullable=False),
+    Column("owner_id", ID, nullable=False),
+    Column("group_id", ID, nullable=False),
     Column("mode", SmallInteger, nullable=False),
     Column("created_s", Float, nullable=False),
     Column("modified_s", Float, nullable=False),
@@ -95,12 +89,12 @@ files = Table(
 replicas = Table(
     "replicas",
     metadata,
-    Column("file_id", _ID, ForeignKey("files.id", ondelete="CASCADE"), primary_key=True),
-    Column("element_id", _ID, ForeignKey("elements.id"), primary_key=True),
+    Column("file_id", ID, ForeignKey("files.id", ondelete="CASCADE"), primary_key=True),
+    Column("element_id", ID, ForeignKey("elements.id"), primary_key=True),
     Column("url", Text, nullable=True),  # None: derived from the LFN by the element's settings
     Column("state", String(12), nullable=False),
     Column("accessed_s", Float, nullable=True),
-    Column("upstream_id", _ID, ForeignKey("upstreams.id"), nullable=True),  # None: known by ourselves
+    Column("upstream_id", ID, ForeignKey("upstreams.id"), nullable=True),  # None: known by ourselves
     Column("told_s", Float, nullable=True),  # when the upstream told of it last
     sqlite_with_rowid=False,
 )
@@ -108,7 +102,7 @@ replicas = Table(
 contents = Table(
     "contents",
     metadata,
-    Column("file_id", _ID, ForeignKey("files.id", ondelete="CASCADE"), primary_key=True),
+    Column("file_id", ID, ForeignKey("files.id", ondelete="CASCADE"), primary_key=True),
     Column("tree", Text, nullable=False),
     Column("entries", BigInteger, nullable=False),
 )
@@ -116,9 +110,9 @@ contents = Table(
 answers = Table(
     "answers",
     metadata,
-    Column("upstream_id", _ID, ForeignKey("upstreams.id", ondelete="CASCADE"), primary_key=True),
+    Column("upstream_id", ID, ForeignKey("upstreams.id", ondelete="CASCADE"), primary_key=True),
     Column("kind", String(8), primary_key=True),  # 'find' or 'lfn'
-    Column("question", _NAME, primary_key=True),
+    Column("question", NAME, primary_key=True),
     Column("fetched_s", Float, nullable=False),
     Column("expires_s", Float, nullable=False),
     Column("found", BigInteger, nullable=False),  # files in the answer; 0 is 'not there'
@@ -131,8 +125,8 @@ answers = Table(
 transfers = Table(
     "transfers",
     metadata,
-    Column("id", _ID, primary_key=True),
-    Column("lfn", _NAME, nullable=False),
+    Column("id", ID, primary_key=True),
+    Column("lfn", NAME, nullable=False),
     Column("destination", Text, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("adler32", BigInteger, nullable=True),
@@ -159,7 +153,7 @@ transfers = Table(
 attempts = Table(
     "attempts",
     metadata,
-    Column("transfer_id", _ID, ForeignKey("transfers.id", ondelete="CASCADE"), primary_key=True),
+    Column("transfer_id", ID, ForeignKey("transfers.id", ondelete="CASCADE"), primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("source", Text, nullable=True),
     Column("started_s", Float, nullable=False),
@@ -172,7 +166,7 @@ attempts = Table(
 requests = Table(
     "requests",
     metadata,
-    Column("id", _ID, primary_key=True),
+    Column("id", ID, primary_key=True),
     Column("query", Text, nullable=False),
     Column("destination", Text, nullable=False),
     Column("owner", Text, nullable=False),
@@ -185,10 +179,10 @@ requests = Table(
 request_items = Table(
     "request_items",
     metadata,
-    Column("request_id", _ID, ForeignKey("requests.id", ondelete="CASCADE"), primary_key=True),
-    Column("lfn", _NAME, primary_key=True),
+    Column("request_id", ID, ForeignKey("requests.id", ondelete="CASCADE"), primary_key=True),
+    Column("lfn", NAME, primary_key=True),
     Column("size_bytes", BigInteger, nullable=False),
-    Column("transfer_id", _ID, ForeignKey("transfers.id"), nullable=True, index=True),
+    Column("transfer_id", ID, ForeignKey("transfers.id"), nullable=True, index=True),
     Column("state", String(12), nullable=False),  # here waiting done failed cancelled
     Column("error", Text, nullable=True),
     Index("ix_request_items_state", "request_id", "state"),
@@ -200,7 +194,7 @@ request_items = Table(
 links = Table(
     "links",
     metadata,
-    Column("lfn", _NAME, primary_key=True),
+    Column("lfn", NAME, primary_key=True),
     Column("target", Text, nullable=False),
     Column("made_s", Float, nullable=False),
 )
