@@ -1,7 +1,7 @@
 """The tables of files, transfers and links. The database is the truth: what is not a row did not happen.
 
 Those of what names have beside that are in `tables_names`, those of datasets and checks in
-`tables_datasets`; importing this module declares them all.
+`tables_datasets`, those of the pool in `tables_pool`; importing this module declares them all.
 
 Laid out for 10^7 files in 10^5 directories: a file row holds its directory's id and its own name,
 never a path; names of people, elements and upstreams are interned; a replica without a URL of its own
@@ -25,10 +25,10 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from vse.db import tables_datasets, tables_names
+from vse.db import tables_datasets, tables_names, tables_pool
 from vse.db.base import ID, NAME, metadata
 
-__all__ = ["metadata", "tables_datasets", "tables_names"]
+__all__ = ["metadata", "tables_datasets", "tables_names", "tables_pool"]
 
 # -- catalogue -----------------------------------------------------------------------------------
 
