@@ -2,6 +2,7 @@
 #   make demo    the main job, from nothing to a mass plot
 #   make test    every test
 #   make check   the quick ones: style, types, layers, unit tests (under a minute)
+#   make drivers the conformance suites of the drivers; docs/drivers.md is what passed
 #   make bench   speed, as ratios measured in one run; table on screen, JSON in bench/results
 #   make lock    pin the newest packages anew
 
@@ -10,7 +11,7 @@ BIN := .venv/bin
 DEMO_OPTIONS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-servers check bench lock clean
+.PHONY: help demo test check drivers bench lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -26,12 +27,19 @@ help:
 demo: .venv/ready-run
 	@$(BIN)/vse demo $(DEMO_OPTIONS)
 
-.venv/ready-test: tools/servers.sh .venv/ready-dev
+OTHERS := rucio alien dirac
+
+.venv/ready-test: tools/servers.sh tools/clients.sh $(OTHERS:%=requirements/%.lock) .venv/ready-dev
 	@sh tools/servers.sh test
+	@for one in $(OTHERS); do PYTHON="$(PYTHON)" sh tools/clients.sh $$one >/dev/null || exit; done
 	@touch $@
 
 test: .venv/ready-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+drivers: .venv/ready-test
+	$(BIN)/python -m pytest -q tests/storage -n 2 --dist loadfile --driver-record docs/driver-record.json
+	$(BIN)/python tools/driver_table.py > docs/drivers.md
 
 check: .venv/ready-dev
 	$(BIN)/ruff format --check .
@@ -40,11 +48,9 @@ check: .venv/ready-dev
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
 
-test-servers: .venv/ready-test
-	VSE_TEST_SERVERS=1 $(BIN)/python -m pytest tests/storage
-
 bench: .venv/ready-dev
 	@sh tools/servers.sh bench
+	@PYTHON="$(PYTHON)" sh tools/clients.sh rucio >/dev/null
 	$(BIN)/python -m bench
 
 lock: .venv/ready-dev

@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-MODULES = ("catalogue", "door", "analysis", "cold")
+MODULES = ("catalogue", "rucio", "door", "xroot", "analysis", "queue", "cold")
 RESULTS = Path(__file__).parent / "results"
 
 

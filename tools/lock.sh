@@ -1,10 +1,13 @@
 #!/bin/sh
-# Pin every package anew, with hashes and without addresses: requirements/{run,dev}.lock.
+# Pin every package anew, with hashes and without addresses: requirements/*.lock.
 set -eu
 .venv/bin/python -m pip install --quiet uv
 compile() {
-    .venv/bin/uv pip compile pyproject.toml requirements/build.in "$@" --quiet --no-config --universal \
+    .venv/bin/uv pip compile "$@" --quiet --no-config --universal \
         --python-version 3.11 --generate-hashes --upgrade --no-header --no-annotate --no-emit-index-url
 }
-compile --output-file requirements/run.lock
-compile --extra coffea --extra postgresql --extra xrootd --extra s3 --extra fsspec --group dev --constraint requirements/run.lock --output-file requirements/dev.lock
+compile pyproject.toml requirements/build.in --output-file requirements/run.lock
+compile pyproject.toml requirements/build.in --extra coffea --extra postgresql --extra xrootd --extra s3 --extra fsspec --extra parquet --group dev --constraint requirements/run.lock --output-file requirements/dev.lock
+compile requirements/rucio.in --output-file requirements/rucio.lock
+compile requirements/alien.in --output-file requirements/alien.lock
+compile requirements/dirac.in --no-deps --output-file requirements/dirac.lock

@@ -7,8 +7,10 @@ import inspect
 import typing
 
 from pydantic import BaseModel, SecretStr
+from pydantic_core import PydanticUndefined
 
 from vse.config import settings as module
+from vse.config.sections import Section
 from vse.config.settings import ElementSettings, ProtocolSettings, Settings, UpstreamSettings, VolumeSettings
 from vse.config.topology import CountryStorage, SiteStorage
 
@@ -27,6 +29,8 @@ is read.
 HIDDEN = {"name", "section", "protocols"}
 NAMED = {
     "upstreams": UpstreamSettings,
+    "filters": module.FilterSettings,
+    "pools": module.PoolSettings,
     "sites": SiteStorage,
     "countries": CountryStorage,
 }
@@ -56,7 +60,7 @@ def remarks(model: type[BaseModel]) -> dict[str, str]:
 
 
 def shown(value: object) -> str:
-    if value in (None, "", {}):
+    if value in (None, "", {}, PydanticUndefined):
         return ""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
@@ -78,6 +82,8 @@ def section(title: str, model: type[BaseModel], *, array: bool = False) -> list[
     for name, field in model.model_fields.items():
         if name in HIDDEN and model is not module.Site:
             continue
+        if isinstance(field.default, Section):
+            continue  # has a heading of its own
         default = "required" if field.is_required() else shown(field.default)
         literal = typing.get_origin(field.annotation) is typing.Literal
         choices = typing.get_args(field.annotation) if literal else ()
@@ -102,10 +108,17 @@ def page() -> str:
             lines += [f"\n## [{title}.NAME]\n", same + said(name)]
         elif name in ("aliases", "storage_element_groups"):
             lines += [f"\n## [{title}]\n", said(name), "", "| key | |", "|---|---|", *FREE[name]]
+        elif name == "datasets":
+            lines += section(title, module.DatasetSettings)
+            lines += section(f"{title}.variants.NAME", module.VariantSettings)
         elif name in NAMED:
             lines += section(f"{title}.NAME", NAMED[name])
+        elif name == "stager":
+            lines += section(title, module.StagerSettings)
+            lines += section(f"{title}.external", module.ExternalSettings)
         elif name == "doors":
             lines += section("doors.http", module.HttpDoorSettings)
+            lines += section("doors.xrootd", module.XrootdDoorSettings)
         else:
             assert isinstance(field.annotation, type)
             lines += section(title, field.annotation)

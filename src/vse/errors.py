@@ -11,9 +11,11 @@
     |   `-- BadRequest                   anything else that was asked wrongly
     |-- NotFound
     |   |-- NoSuchEntry                  no such name in the catalogue
+    |   |-- LinkLoop                     links of the catalogue that lead around, or over too many hops
     |   |-- NoSuchReplica                the name is known, a copy is not
     |   |-- NoSuchElement                no such storage element in the settings
     |   |-- NoSuchFile                   a storage does not hold the path
+    |   |-- NoSuchDataset                no dataset of that name or version
     |   `-- NoSuchSite                   no vse.toml where one was looked for
     |-- AlreadyExists                    write-once: the name is taken
     |-- NotEmpty                         a directory that still holds something
@@ -36,7 +38,10 @@
     |   |-- UpstreamGarbage              it answers what cannot be understood         (retryable)
     |   `-- DatabaseBusy                 the database stayed locked                   (retryable)
     |-- StagingError
+    |   |-- QuotaExceeded                a user, group or dataset has its share        (retryable)
     |   |-- GivenUp                      a file failed as often as the settings allow
+    |   |-- OnTape                       its bytes are on their way from tape          (retryable)
+    |   |-- FilterFailed                 a file could not be made out of the one that came
     |   |-- RequestIncomplete            a request ended with files missing
     |   `-- Interrupted                  stopped by the user; says how to go on
     `-- AnalysisError
@@ -77,8 +82,9 @@ class VseError(Exception):
         text = f"cannot {self.wanted}"
         if self.found:
             text += f": {self.found}"
-        if self.todo:
-            text += f". {self.todo[0].upper()}{self.todo[1:]}"
+        if self.todo:  # behind a picture of several lines, on a line of its own
+            joint = "\n" if "\n" in self.found else ". "
+            text += f"{joint}{self.todo[0].upper()}{self.todo[1:]}"
         return text
 
     def to_dict(self) -> dict[str, Any]:
@@ -124,6 +130,10 @@ class NoSuchEntry(NotFound):
     code = "no-such-entry"
 
 
+class LinkLoop(NotFound):
+    code = "link-loop"
+
+
 class NoSuchReplica(NotFound):
     code = "no-such-replica"
 
@@ -134,6 +144,10 @@ class NoSuchElement(NotFound):
 
 class NoSuchFile(NotFound):
     code = "no-such-file"
+
+
+class NoSuchDataset(NotFound):
+    code = "no-such-dataset"
 
 
 class NoSuchSite(NotFound):
@@ -219,6 +233,8 @@ class CatalogueError(VseError):
 class UpstreamUnavailable(CatalogueError):
     code = "upstream-unavailable"
     retryable = True
+    retry_after_s: float | None = None
+    """How long it wants to be left alone, where it said so."""
 
 
 class UpstreamGarbage(CatalogueError):
@@ -235,8 +251,22 @@ class StagingError(VseError):
     code = "staging"
 
 
+class QuotaExceeded(StagingError):
+    code = "quota-exceeded"
+    retryable = True
+
+
 class GivenUp(StagingError):
     code = "given-up"
+
+
+class OnTape(StagingError):
+    code = "on-tape"
+    retryable = True
+
+
+class FilterFailed(StagingError):
+    code = "filter-failed"
 
 
 class RequestIncomplete(StagingError):
@@ -299,6 +329,8 @@ HTTP_STATUS: dict[type[VseError], int] = {
     ServerFault: 502,
     Stalled: 504,
     StorageFull: 507,
+    QuotaExceeded: 507,
+    OnTape: 503,
     IntegrityError: 400,
     CatalogueError: 503,
 }
@@ -307,12 +339,14 @@ ERRNO: dict[type[VseError], int] = {
     VseError: _errno.EIO,
     UsageError: _errno.EINVAL,
     NotFound: _errno.ENOENT,
+    LinkLoop: _errno.ELOOP,
     AlreadyExists: _errno.EEXIST,
     NotEmpty: _errno.ENOTEMPTY,
     Denied: _errno.EACCES,
     Unsupported: _errno.EOPNOTSUPP,
     Stalled: _errno.ETIMEDOUT,
     StorageFull: _errno.ENOSPC,
+    QuotaExceeded: _errno.EDQUOT,
     DatabaseBusy: _errno.EAGAIN,
 }
 

@@ -214,9 +214,9 @@ def test_an_innocent_packet_is_not_blamed_for_a_deadly_neighbour() -> None:
     farm.packetizer.no_more_files()
     run_to_the_end(farm)
     failed = farm.packetizer.ledger.failed_ranges()
-    assert [(item.start, item.stop) for item in failed] == [(200, 300)]
-    assert "3 workers died" in failed[0].failure.message
-    assert farm.joined == 4
+    assert [(item.start, item.stop) for item in failed] == [(250, 251)]
+    assert "workers died" in failed[0].failure.message
+    assert farm.joined <= 1 + 3 + 7, "three to blame it, and one for each halving of a hundred entries"
 
 
 def finishing_times(rates: list[float], entries: int) -> list[float]:

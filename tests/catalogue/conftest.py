@@ -6,19 +6,21 @@ fresh database on a server of its own.
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import tempfile
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
+from vse.catalogue.port import Catalogue
+from vse.catalogue.remote import RemoteCatalogue
 from vse.catalogue.sql import SqlCatalogue
 from vse.db import Database
+from vse.doors.http.access import DoorAccess, ensure_token
+from vse.doors.http.app import create_app
+from vse.testing.door import running_door
+from vse.testing.postgresql import fresh_database, running_postgresql, server_programs
 
 
 class HeldClock:
@@ -50,36 +52,48 @@ def catalogue(database: Database, clock: HeldClock) -> SqlCatalogue:
 
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[str]:
-    """Start a server on a socket of its own; yield the URL of its first database."""
+    """The URL of the first database of a server that runs for these tests."""
     pytest.importorskip("psycopg", reason="the extra 'postgresql' is not installed")
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not programs:
+    programs = server_programs()
+    if programs is None:
         pytest.skip("no PostgreSQL server is installed")
-    place = Path(tempfile.mkdtemp(prefix="vse-pg-"))
-    user = {}
-    if os.geteuid() == 0:  # the server refuses to run as root
-        shutil.chown(place, "postgres", "postgres")
-        user = {"user": "postgres"}
-    options = f"-k {place} -c listen_addresses= -c fsync=off"
-    control = [programs[-1] / "pg_ctl", "-D", place / "data", "-w", "-l", place / "log"]
-    initialise = [programs[-1] / "initdb", "-D", place / "data", "-A", "trust", "-U", "vse", "-E", "UTF8"]
-    quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": "/", **user}
-    subprocess.run([*initialise, "--locale=C.UTF-8"], **quiet)
-    subprocess.run([*control, "-o", options, "start"], **quiet)
-    yield f"postgresql+psycopg://vse@/postgres?host={place}"
-    subprocess.run([*control, "-m", "immediate", "stop"], **quiet)
-    shutil.rmtree(place)
+    with running_postgresql(programs) as url:
+        yield url
 
 
 @pytest.fixture
 def postgresql(postgresql_server: str) -> Iterator[Database]:
-    name = f"t{uuid.uuid4().hex}"
-    server = sa.create_engine(postgresql_server, isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    database = Database.open(postgresql_server.replace("/postgres?", f"/{name}?"))
-    yield database
-    database.close()
-    with server.connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-    server.dispose()
+    with fresh_database(postgresql_server) as url:
+        database = Database.open(url)
+        yield database
+        database.close()
+
+
+class Front:
+    """One running door that shows another application in each test."""
+
+    app: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+
+@pytest.fixture(scope="session")
+def front() -> Iterator[tuple[Front, str]]:
+    made = Front()
+    with running_door(made) as url:
+        yield made, url
+
+
+@pytest.fixture
+def remote_of(front: tuple[Front, str], tmp_path: Path) -> Iterator[Callable[[Catalogue], RemoteCatalogue]]:
+    """Serve a catalogue through the door, and give a client of it."""
+    token_file = tmp_path / "door.token"
+    access = DoorAccess("token", "token", ensure_token(token_file))
+    with ExitStack() as running:
+
+        def served(catalogue: Catalogue) -> RemoteCatalogue:
+            front[0].app = create_app(access, whole=catalogue)
+            return running.enter_context(RemoteCatalogue(front[1], token_file, 30.0))
+
+        yield served

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import time
 import tracemalloc
 
 import pytest
 
-from vse.catalogue import sql
+from vse.catalogue import sql, sql_reading
 from vse.catalogue.port import NewReplica
 from vse.catalogue.sql import SqlCatalogue
-from vse.model import Lfn, NewFile
+from vse.db.prepared import Prepared
+from vse.errors import NoSuchEntry, VseError
+from vse.model import AccessEntry, Lfn, NewAccess, NewFile, NewLink
 
 
 def tree(directories, files, base="/lhc"):
@@ -23,7 +27,7 @@ def tree(directories, files, base="/lhc"):
 
 @pytest.mark.parametrize("page", [1, 2, 3, 7])
 def test_pages_join_without_a_seam(catalogue, monkeypatch, page):
-    monkeypatch.setattr(sql, "PAGE_FILES", page)
+    monkeypatch.setattr(sql_reading, "PAGE_FILES", page)
     files = [*tree(3, 5), NewFile(Lfn("/lhc/loose"), 1)]
     catalogue.register(files)
     catalogue.add_replicas([NewReplica(file.lfn, se) for file in files for se in ("A", "B")])
@@ -39,7 +43,7 @@ def test_pages_join_without_a_seam(catalogue, monkeypatch, page):
 
 
 def test_bulk_calls_of_any_length(catalogue, monkeypatch):
-    monkeypatch.setattr(sql, "_BULK_NAMES", 10)
+    monkeypatch.setattr(sql_reading, "BULK_NAMES", 10)
     monkeypatch.setattr(sql, "CHUNK_FILES", 7)
     files = tree(5, 11)
     lfns = [file.lfn for file in files]
@@ -149,3 +153,81 @@ def test_threads_share_a_catalogue(catalogue):
 def test_a_pattern_made_to_take_for_ever_does_not(catalogue):
     catalogue.register([NewFile(Lfn("/" + "a" * 255), 1)])
     assert list(catalogue.find(Lfn("/"), "*a" * 40 + "b")) == []
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_files_are_renamed_in_one_step(catalogue, database):
+    """All or nothing, in the time of the directories: links, trash and files themselves are not touched."""
+    catalogue.register(tree(1000, 100))
+    catalogue.make_links([NewLink(Lfn("/in"), "/lhc/0007"), NewLink(Lfn("/lhc/0007/out"), "00001.root")])
+    keeping = SqlCatalogue(database, catalogue.clock, trash_s=100)
+    keeping.remove([Lfn("/lhc/0003/00001.root")])
+    with database.write() as connection:
+        for table in ("files", "special_names", "trash"):
+            connection.exec_driver_sql(
+                f"CREATE TRIGGER untouched_{table} BEFORE UPDATE ON {table} "
+                "BEGIN SELECT RAISE(FAIL, 'a row that stays'); END"
+            )
+        # a rename that fails in its last row
+        connection.exec_driver_sql(
+            "CREATE TRIGGER last BEFORE UPDATE ON directories WHEN OLD.path = '/lhc/0999' "
+            "BEGIN SELECT RAISE(FAIL, 'on the way'); END"
+        )
+    with pytest.raises(VseError, match="on the way"):
+        catalogue.rename(Lfn("/lhc"), Lfn("/new/place"))
+    assert isinstance(catalogue.stat([Lfn("/new")]).failed["/new"], NoSuchEntry)
+    assert sum(1 for _ in catalogue.find(Lfn("/lhc"), "*")) == 99_999
+    with database.write() as connection:
+        connection.exec_driver_sql("DROP TRIGGER last")
+        connection.exec_driver_sql("DROP TRIGGER untouched_files")
+    began = time.perf_counter()
+    catalogue.rename(Lfn("/lhc"), Lfn("/new/place"))
+    assert time.perf_counter() - began < 5
+    assert sum(1 for _ in catalogue.find(Lfn("/new/place"), "*")) == 99_999
+    assert list(catalogue.find(Lfn("/lhc"), "*")) == []
+    through = Lfn("/new/place/0007/out")
+    assert catalogue.resolve([through]).one(through).entry.lfn == "/new/place/0007/00001.root"
+    assert catalogue.resolve([Lfn("/in/00001.root")]).failed, "what a link says is not changed"
+    assert [one.lfn for one in keeping.trash()] == ["/lhc/0003/00001.root"]
+
+
+def test_a_call_that_registers_many_is_one_row_of_the_audit(catalogue, database):
+    catalogue.register(tree(3, 500))
+    rows = list(database.reader().execute("SELECT action, lfn, detail FROM audit"))
+    assert [row[:2] for row in rows] == [("register", "/lhc")]
+    assert json.loads(rows[0][2]) == {"se": "HERE", "count": 1500}
+    catalogue.remove([file.lfn for file in tree(3, 500)])
+    assert database.reader().execute("SELECT count(*) FROM audit").fetchone() == (2,)
+
+
+def test_an_id_used_again_has_nothing_of_the_one_before(catalogue, database):
+    """Upstreams' answers take files away without asking: what was beside them must not be inherited."""
+    lfn, entries = Lfn("/a/x"), (AccessEntry("user", "bob", 7),)
+    catalogue.register([NewFile(lfn, 1)])
+    catalogue.change_access([NewAccess(lfn, entries=entries), NewAccess(lfn.parent, entries=entries)])
+    with database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM files")
+        connection.exec_driver_sql("DELETE FROM directories WHERE path = '/a'")
+    other = Lfn("/b/y")
+    catalogue.register([NewFile(other, 1)])
+    assert {one.entries for one in catalogue.access([other, other.parent]).ok.values()} == {()}
+
+
+def test_plain_names_cost_what_they_did_before_links(catalogue, database, monkeypatch):
+    """One statement for a file, whatever special names there are elsewhere."""
+    catalogue.register(tree(2, 10))
+    catalogue.make_links([NewLink(Lfn(f"/l/{number}"), "/lhc") for number in range(50)])
+    asked = []
+    run = Prepared.rows
+
+    def counting(self, driver, *values):
+        asked.append(self.sql)
+        return run(self, driver, *values)
+
+    monkeypatch.setattr(Prepared, "rows", counting)
+    lfns = [file.lfn for file in tree(2, 10)]
+    for call in (catalogue.stat, catalogue.resolve):
+        for wanted in (lfns[:1], lfns):
+            asked.clear()
+            assert not call(wanted).failed
+            assert len(asked) == 1

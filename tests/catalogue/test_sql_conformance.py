@@ -9,20 +9,29 @@ import pytest
 from vse.catalogue.lookup import Lookup
 from vse.catalogue.sql import SqlCatalogue
 from vse.testing.names import CatalogueConformance, NamesConformance
+from vse.testing.names_kinds import TrashConformance
 
 
-class TestSqlite(CatalogueConformance):
+class TestSqlite(CatalogueConformance, TrashConformance):
     @pytest.fixture
     def names(self, catalogue):
         return catalogue
 
+    @pytest.fixture
+    def keeping(self, database, clock):
+        return SqlCatalogue(database, clock, trash_s=100)
+
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("psycopg") is None, reason="the extra 'postgresql' is not installed")
-class TestPostgresql(CatalogueConformance):
+class TestPostgresql(CatalogueConformance, TrashConformance):
     @pytest.fixture
     def names(self, postgresql, clock):
         return SqlCatalogue(postgresql, clock)
+
+    @pytest.fixture
+    def keeping(self, postgresql, clock):
+        return SqlCatalogue(postgresql, clock, trash_s=100)
 
 
 class TestLookupWithoutUpstreams(NamesConformance):
@@ -32,3 +41,15 @@ class TestLookupWithoutUpstreams(NamesConformance):
 
     def fill(self, names, files):
         assert not names.catalogue.register(files).failed
+
+
+class TestRemote(CatalogueConformance, TrashConformance):
+    """The same over HTTP: a real door on this machine, with the catalogue of a SQLite file behind it."""
+
+    @pytest.fixture
+    def names(self, catalogue, remote_of):
+        return remote_of(catalogue)
+
+    @pytest.fixture
+    def keeping(self, database, clock, remote_of):
+        return remote_of(SqlCatalogue(database, clock, trash_s=100))

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from vse.catalogue import wire
 from vse.catalogue.sql import SqlCatalogue
-from vse.catalogue.upstream import VseUpstream, build
+from vse.catalogue.upstream import build
+from vse.catalogue.upstream.vse import VseUpstream
 from vse.config.settings import UpstreamSettings
 from vse.db import Database
 from vse.doors.http.access import DoorAccess, ensure_token

@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from servers.certificates import make_certificates
 from servers.xrootd import xrootd
-from support.command_line import Answer, Command
-from vse.cli.main import run
+from support.command_line import Command, InProcess
 
 pytestmark = pytest.mark.slow
 
 DATA = b"event data\n" * 20_000
-
-
-@dataclass(frozen=True)
-class InProcess(Command):
-    """``vse`` in this process: the same words, output and exit code, without a second to start."""
-
-    def __call__(self, *words: str, **_: object) -> Answer:
-        out, err, before = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO(), sys.argv
-        sys.argv = ["vse", *words]
-        try:
-            with (
-                contextlib.chdir(self.directory),
-                contextlib.redirect_stdout(out),
-                contextlib.redirect_stderr(err),
-                pytest.raises(SystemExit) as ended,
-            ):
-                run()
-        finally:
-            sys.argv = before
-        out.flush()
-        written: bytes = out.buffer.getvalue()
-        return Answer(int(ended.value.code or 0), written.decode(), err.getvalue())
 
 
 @pytest.fixture
@@ -52,6 +25,7 @@ def site(vse: Command) -> Command:
         (vse.directory / name.lower()).mkdir()
         text += f"\n[StorageElements.{name}]\n{access}[StorageElements.{name}.File]\n"
         text += f'Protocol = "file"\nPath = "{name.lower()}"\n'
+    text += "\n[catalogue]\ntrash_s = 0\n"
     (vse.directory / "vse.toml").write_text(text)
     return InProcess(vse.directory)
 

@@ -11,26 +11,31 @@ from vse.config.inheritance import resolve
 from vse.config.settings import Settings
 from vse.errors import BadSettings
 
-BASE = """
-StorageElementBases
-{
-  CERN-EOS
-  {
-    BackendType = Eos
-    SEType = T0D1
+SRM = """
     AccessProtocol.1
     {
       Host = srm-eoslhcb.cern.ch
       Port = 8443
       PluginName = GFAL2_SRM2
       Protocol = srm
-      Path = /eos/lhcb/grid/prod
+      Path = %s
       Access = remote
-      SpaceToken = LHCb-EOS
+      SpaceToken = %s
       WSUrl = /srm/v2/server?SFN=
     }
-  }
-}
+"""
+PRODUCTION = SRM % ("/eos/lhcb/grid/prod", "LHCb-EOS")
+USER = SRM % ("/eos/lhcb/grid/user", "LHCb_USER")
+BASE = f"""
+StorageElementBases
+{{
+  CERN-EOS
+  {{
+    BackendType = Eos
+    SEType = T0D1
+    {PRODUCTION}
+  }}
+}}
 """
 XROOT = """
     GFAL2_XROOT
@@ -75,34 +80,14 @@ StorageElements
   {{
     BackendType = Eos
     SEType = T0D1
-    AccessProtocol.1
-    {{
-      Host = srm-eoslhcb.cern.ch
-      Port = 8443
-      PluginName = GFAL2_SRM2
-      Protocol = srm
-      Path = /eos/lhcb/grid/prod
-      Access = remote
-      SpaceToken = LHCb-EOS
-      WSUrl = /srm/v2/server?SFN=
-    }}
+    {PRODUCTION}
   }}
   CERN-USER
   {{
     BackendType = Eos
     SEType = T0D1
     PledgedSpace = 205
-    AccessProtocol.1
-    {{
-      Host = srm-eoslhcb.cern.ch
-      Port = 8443
-      PluginName = GFAL2_SRM2
-      Protocol = srm
-      Path = /eos/lhcb/grid/user
-      Access = remote
-      SpaceToken = LHCb_USER
-      WSUrl = /srm/v2/server?SFN=
-    }}
+    {USER}
     {XROOT % "PluginName =  GFAL2_XROOT"}
   }}
 }}

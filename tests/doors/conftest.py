@@ -20,11 +20,13 @@ def make_site(tmp_path: Path) -> Iterator[MakeSite]:
     """Start doors of any kind; they end with the test."""
     with ExitStack() as running:
 
-        def make(access: DoorAccess | None = None, catalogue: object = None, **more: object) -> Site:
+        def make(
+            access: DoorAccess | None = None, catalogue: object = None, whole: object = None, **more: object
+        ) -> Site:
             root = tmp_path / "storage"
             root.mkdir(exist_ok=True)
             rules = access or DoorAccess("token", "token", TOKEN)
-            app = create_app(rules, files_of(root), catalogue, element="REMOTE")  # type: ignore[arg-type]
+            app = create_app(rules, files_of(root), catalogue, element="REMOTE", whole=whole)  # type: ignore[arg-type]
             return Site(running.enter_context(running_door(app, **more)), root)  # type: ignore[arg-type]
 
         yield make

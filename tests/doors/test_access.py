@@ -16,8 +16,13 @@ from vse.doors.http.app import create_app
 from vse.doors.http.data import METHODS
 from vse.errors import BadSettings
 
-API = [("GET", "/api/v1/health")] + [
-    ("POST", f"/api/v1/catalogue/{what}") for what in ("find", "list", "resolve", "stat")
+WHOLE = """access add_replicas by_guid change_access details expired find forget_trash history list
+    make_directories make_links mark_replicas members note_access put_collection register remove
+    remove_replicas rename resolve stat trash undelete""".split()
+API = [
+    ("GET", "/api/v1/health"),
+    *(("POST", f"/api/v1/catalogue/{what}") for what in ("find", "list", "resolve", "stat")),
+    *(("POST", f"/api/v1/names/{what}") for what in WHOLE),
 ]
 READS = {"GET", "HEAD", "PROPFIND", "OPTIONS"}
 WRITES = {"PUT", "DELETE", "MKCOL", "MOVE"}
@@ -30,9 +35,19 @@ class NoNames:
         raise AssertionError(f"{name} was called by somebody without a right")
 
 
+class NoCalls:
+    """A whole catalogue none of whose calls may be reached."""
+
+    def __getattr__(self, name: str) -> object:
+        def call(**_given: object) -> object:
+            raise AssertionError(f"{name} was called by somebody without a right")
+
+        return call
+
+
 def test_this_file_knows_every_route_and_method() -> None:
     """A new route must be added here, and with it the decision who may use it."""
-    app = create_app(DoorAccess(), None, NoNames())  # type: ignore[arg-type]
+    app = create_app(DoorAccess(), None, NoNames(), whole=NoCalls())  # type: ignore[arg-type]
     found = {(method, guarded.route.path) for guarded in app.routes for method in guarded.route.methods or ()}
     assert found - {("HEAD", "/api/v1/health")} == set(API)
     assert set(METHODS) == READS | WRITES
@@ -40,6 +55,8 @@ def test_this_file_knows_every_route_and_method() -> None:
     assert [guarded.route.path for guarded in app.routes if guarded.need is Need.NOTHING] == [
         "/api/v1/health"
     ]
+    whole = {f"/api/v1/names/{what}" for what in WHOLE}
+    assert {guarded.route.path for guarded in app.routes if guarded.need is Need.WRITE} == whole
 
 
 def everything() -> list[tuple[str, str]]:
@@ -67,13 +84,14 @@ def everything() -> list[tuple[str, str]]:
     ],
 )
 def test_without_the_token_only_health_answers(make_site: MakeSite, access: DoorAccess) -> None:
-    site = make_site(access, NoNames())
+    site = make_site(access, NoNames(), whole=NoCalls())
     (site.root / "x").write_bytes(b"x")
     for method, path in everything():
         if (method, path) in [("GET", "/api/v1/health"), ("HEAD", "/api/v1/health")]:
             continue
         forbidden = access.write == "none" and method in WRITES and path.startswith(("/data/", "/data"))
         forbidden = forbidden and path != "/datax"
+        forbidden = forbidden or (access.write == "none" and path.startswith("/api/v1/names/"))
         if path == "/api/v1/health":
             assert site.ask(method, path, token=None).status in (403, 405)
             continue

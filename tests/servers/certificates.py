@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 
@@ -29,20 +31,36 @@ class Certificates:
         (directory / "host.key").touch(0o600)
         (directory / "host.key").write_bytes(self.key)
 
+    def write_directory(self, directory: Path, signing_policy: str = "") -> None:
+        """Make a directory of trusted authorities as grid software reads it: files named by a hash."""
+        directory.mkdir()
+        (directory / "ca.pem").write_bytes(self.ca)
+        command = ["openssl", "x509", "-hash", "-noout", "-in", str(directory / "ca.pem")]
+        name = subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
+        (directory / "ca.pem").rename(directory / f"{name}.0")
+        if signing_policy:
+            (directory / f"{name}.signing_policy").write_text(signing_policy)
+
     def trusting(self) -> ssl.SSLContext:
         """Return a client's context that trusts this authority only."""
         return ssl.create_default_context(cadata=self.ca.decode())
 
 
-def make_certificates() -> Certificates:
-    """Make a new authority and a certificate, valid from yesterday to tomorrow."""
-    ca_key, host_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+_Key: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+def make_certificates(*, with_rsa: bool = False) -> Certificates:
+    """Make a new authority and a certificate, valid from yesterday to tomorrow.
+
+    ``with_rsa``: with keys of that kind, the only ones that Globus can delegate.
+    """
+    ca_key, host_key = (_new_key(with_rsa) for _ in range(2))
     ca_name, host_name = (
         x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)]) for text in ("Test CA", "localhost")
     )
     now = datetime.now(UTC)
 
-    def signed(subject: x509.Name, key: ec.EllipticCurvePrivateKey, is_ca: bool) -> x509.Certificate:
+    def signed(subject: x509.Name, key: _Key, is_ca: bool) -> x509.Certificate:
         builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -68,3 +86,7 @@ def make_certificates() -> Certificates:
             serialization.NoEncryption(),
         ),
     )
+
+
+def _new_key(with_rsa: bool) -> _Key:
+    return rsa.generate_private_key(65537, 2048) if with_rsa else ec.generate_private_key(ec.SECP256R1())

@@ -77,13 +77,27 @@ def ceph() -> Iterator[S3Server]:
     """Run a monitor, a store in memory and a gateway; they start in about 4 s."""
     for program, package in _CEPH:
         assert shutil.which(program), f"{program} is missing: install Debian's {package}"
-    directory = Path(tempfile.mkdtemp(prefix="vse-ceph-"))
-    server = S3Server(_free_port())
     with ExitStack() as running:
-        running.callback(shutil.rmtree, directory, ignore_errors=True)
-        _start_cluster(directory, server.port, running)
-        _make_bucket(server)
-        yield server
+        yield _started(running)
+
+
+def _started(running: ExitStack) -> S3Server:
+    """Start a cluster; again, with other ports, where one is taken meanwhile or a part ends by itself."""
+    for attempt in range(3):
+        with ExitStack() as attempted:
+            directory = Path(tempfile.mkdtemp(prefix="vse-ceph-"))
+            attempted.callback(shutil.rmtree, directory, ignore_errors=True)
+            server = S3Server(_free_port())
+            try:
+                _start_cluster(directory, server.port, attempted)
+                _make_bucket(server)
+            except (AssertionError, subprocess.TimeoutExpired, urllib3.exceptions.HTTPError):
+                if attempt == 2:
+                    raise
+            else:
+                running.push(attempted.pop_all())
+                break
+    return server
 
 
 _CEPH = (

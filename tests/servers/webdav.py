@@ -59,7 +59,7 @@ events {{ worker_connections 512; }}
 http {{
     access_log off;
     client_max_body_size 0;
-    client_body_temp_path {directory}/run/body;
+    client_body_temp_path {directory}/root/.body;
     proxy_temp_path {directory}/run/proxy;
     fastcgi_temp_path {directory}/run/fastcgi;
     uwsgi_temp_path {directory}/run/uwsgi;
@@ -67,6 +67,8 @@ http {{
     server {{
         listen 127.0.0.1:{port};
         root {directory}/root;
+        {extra}
+        location /.body {{ deny all; }}
         location / {{
             dav_methods PUT DELETE MKCOL COPY MOVE;
             dav_ext_methods PROPFIND OPTIONS;
@@ -86,6 +88,20 @@ class WebdavServer:
     port: int
     data: Path
     certificates: Certificates
+    user: str
+
+    @property
+    def root(self) -> Path:
+        """What is above ``data``, on the same file system: bodies under way are here, too (nginx)."""
+        return self.data.parent
+
+    def lay_out(self) -> None:
+        """Make the directories that are served, for the server's user; again, if another disk is there."""
+        for directory in (self.root, self.data, self.root / ".body"):
+            directory.mkdir(parents=True, exist_ok=True)
+            if os.geteuid() == 0:
+                owner = pwd.getpwnam(self.user)
+                os.chown(directory, owner.pw_uid, owner.pw_gid)
 
 
 @contextmanager
@@ -98,34 +114,38 @@ def apache() -> Iterator[WebdavServer]:
 
 
 @contextmanager
-def nginx() -> Iterator[WebdavServer]:
-    """Run nginx with its dav and dav-ext modules, without TLS."""
-    with _running("/usr/sbin/nginx", "nginx-extras", _NGINX, ["-c"], "http", "www-data") as server:
+def nginx(extra: str = "") -> Iterator[WebdavServer]:
+    """Run nginx with its dav and dav-ext modules, without TLS; ``extra`` are lines for its configuration."""
+    module = Path("/usr/lib/nginx/modules/ngx_http_dav_ext_module.so")
+    assert module.exists(), f"{module} is missing: install Debian's libnginx-mod-http-dav-ext"
+    with _running("/usr/sbin/nginx", "nginx-extras", _NGINX, ["-c"], "http", "www-data", extra) as server:
         yield server
 
 
 @contextmanager
 def _running(
-    program: str, package: str, config: str, arguments: list[str], scheme: str, user: str
+    program: str, package: str, config: str, arguments: list[str], scheme: str, user: str, extra: str = ""
 ) -> Iterator[WebdavServer]:
     assert shutil.which(program), f"{program} is missing: install Debian's {package}"
     directory = Path(tempfile.mkdtemp(prefix="vse-webdav-"))
     directory.chmod(0o755)
     process = None
     try:
-        (directory / "root" / "data").mkdir(parents=True)
         (directory / "run").mkdir()
         certificates = make_certificates()
         certificates.write(directory)
         as_user = ""
         if os.geteuid() == 0:
             owner = pwd.getpwnam(user)
-            for name in ("root", "root/data", "run"):
-                os.chown(directory / name, owner.pw_uid, owner.pw_gid)
+            os.chown(directory / "run", owner.pw_uid, owner.pw_gid)
             as_user = f"User {user}\nGroup {user}" if scheme == "https" else f"user {user};"
         port = free_port()
+        server = WebdavServer(scheme, port, directory / "root" / "data", certificates, user)
+        server.lay_out()
         path = directory / "server.conf"
-        path.write_text(config.format(directory=directory, port=port, user=as_user, modules=_APACHE_MODULES))
+        path.write_text(
+            config.format(directory=directory, port=port, user=as_user, modules=_APACHE_MODULES, extra=extra)
+        )
         process = subprocess.Popen(
             [program, *arguments, str(path)],
             cwd=directory,
@@ -134,7 +154,7 @@ def _running(
             stderr=(directory / "run" / "stderr").open("wb"),
         )
         _await(port, process, directory / "run")
-        yield WebdavServer(scheme, port, directory / "root" / "data", certificates)
+        yield server
     finally:
         if process is not None:
             process.terminate()

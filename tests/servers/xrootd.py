@@ -21,7 +21,10 @@ from pathlib import Path
 from servers.certificates import Certificates
 
 READY_S = 20.0
+UNSTEADY = "the HTTP door of XRootD 5.5 now and then crashes, goes silent or breaks its TLS"
 _USER = "xrootd"
+# Where more checksums than 'max' are asked for at a time, XRootD 5.5 has its HTTP clients wait, and now and
+# then crashes or goes silent when it takes them up again (xrootd/xrootd#2503): no test asks for so many.
 _CONFIG = """\
 all.export /data
 oss.localroot {directory}/root
@@ -32,7 +35,7 @@ xrd.protocol http:{http_port} libXrdHttp.so
 xrd.tls {directory}/host.pem {directory}/host.key
 xrd.tlsca certfile {directory}/ca.pem
 xrootd.tls capable none
-xrootd.chksum max 2 adler32
+xrootd.chksum max 64 adler32 md5 crc32c
 ofs.tpc ttl 60 60 xfr 9 autorm pgm /usr/bin/xrdcp --server
 http.selfhttps2http no
 http.listingdeny no
@@ -90,6 +93,20 @@ class XrootdServer:
         if "initialization completed" not in text:
             self.stop()
             raise AssertionError(f"xrootd did not start:\n{text[-3000:]}")
+        for port in (self.port, self.http_port):  # it says so a moment before it listens
+            self._await(port, until_s)
+
+    def _await(self, port: int, until_s: float) -> None:
+        assert self._process is not None
+        while self._process.poll() is None and time.monotonic() < until_s:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1.0).close()
+            except OSError:
+                time.sleep(0.01)
+            else:
+                return
+        self.stop()
+        raise AssertionError(f"xrootd does not listen at its port {port}")
 
     def stop(self) -> None:
         """End it at once, like a machine that dies."""
@@ -131,13 +148,13 @@ def xrootd(certificates: Certificates, extra: str = "") -> Iterator[XrootdServer
 
 
 def _started(directory: Path, certificates: Certificates, extra: str) -> XrootdServer:
-    """Start a server; with other ports where somebody takes one of these before it does."""
+    """Start a server; again, with other ports, where one is taken meanwhile or it ends without a word."""
     for attempt in range(3):
         server = XrootdServer(directory, free_port(), free_port(), certificates, extra)
         try:
             server.start()
-        except AssertionError as error:
-            if attempt == 2 or "address already in use" not in str(error).lower():
+        except AssertionError:
+            if attempt == 2:
                 raise
         else:
             break

@@ -23,6 +23,7 @@ from vse.model import DatasetQuery, Lfn
 from vse.staging.values import FileStaged, ItemState, Moved, RequestState
 from vse.storage.element import Elements, ReadSource
 from vse.transfer.lifecycle import State
+from vse.transfer.shares import Slots
 
 HERE = Path(__file__).parent
 
@@ -86,7 +87,7 @@ def test_the_same_open_request_is_one_and_gains_files_that_match_by_now(site: St
 def test_asking_while_the_stager_works_counts_what_came_once(site: StagingSite) -> None:
     site.add({"a.dat": b"a", "b.dat": b"b"})
     first = site.ask()
-    (claimed,) = site.queue.claim("somebody", 1, 9, 9)
+    (claimed,) = site.queue.claim("somebody", 1, Slots(9, 9))
     assert site.ask() == first
     assert site.queue.get([claimed.id])[claimed.id].state is State.RUNNING
 
@@ -266,15 +267,16 @@ def test_a_stager_for_one_request_leaves_the_files_of_others_alone(site: Staging
 
 
 def test_a_transfer_to_an_element_that_the_settings_lost_fails_alone(tmp_path: Path) -> None:
-    site = StagingSite(tmp_path, settings={"max_failures": 1})
+    places = {name: file_element(name, tmp_path / name.lower()) for name in ("REMOTE", "LOCAL", "OLD")}
+    site = StagingSite(tmp_path, settings={"max_failures": 1}, elements=list(places.values()))
     site.add({"a.dat": b"a", "b.dat": b"b"})
-    request = site.ask()
-    with site.database.write() as connection:
-        connection.execute(sa.update(transfers).where(transfers.c.id == 1).values(destination="OLD"))
-    site.work([request])
-    (status,) = site.progress.status(site.staging.get([request]))
-    assert (status.files[ItemState.DONE], status.files[ItemState.FAILED]) == (1, 1)
-    assert "OLD" in str(status.broken[0].error)
+    lost = site.staging.request(DatasetQuery.parse(f"{BASE}/a.dat"), "anna", "OLD").id
+    request = site.ask("b.dat")
+    site.elements = Elements([places["REMOTE"], places["LOCAL"]])
+    site.work([lost, request])
+    assert [one.state for one in site.staging.get([lost, request])] == [RequestState.FAILED, RequestState.DONE]
+    (broken,) = site.staging.items(lost, [ItemState.FAILED])
+    assert "OLD" in str(broken.error)
     site.close()
 
 
@@ -436,7 +438,7 @@ def test_a_transfer_whose_end_was_not_recorded_ends_when_its_file_is_found_here(
     """Killed between the catalogue's row and the queue's: another request must not be kept waiting."""
     (lfn,) = site.add({"a.dat": b"one"})
     first = site.ask()
-    site.queue.claim("a stager that was killed then", 1, 9, 9)
+    site.queue.claim("a stager that was killed then", 1, Slots(9, 9))
     site.local(lfn).parent.mkdir(parents=True)
     site.local(lfn).write_bytes(b"one")
     site.add_replica(lfn, b"one", "LOCAL")

@@ -12,6 +12,7 @@ from vse.errors import NoSuchEntry, ServerFault
 from vse.model import Lfn
 from vse.transfer.lifecycle import Failed, Progressed, State
 from vse.transfer.queue import Report
+from vse.transfer.shares import Slots
 
 
 def test_a_file_that_was_never_asked_for_tells_its_copies_and_the_plan(site: StagingSite) -> None:
@@ -56,7 +57,7 @@ def test_a_queued_file_tells_position_attempts_requests_and_arrival(site: Stagin
     assert waiting.arrival is not None
     assert waiting.arrival.low_s <= waiting.arrival.likely_s <= waiting.arrival.high_s
 
-    claimed = site.queue.claim("me", 2, 9, 9)
+    claimed = site.queue.claim("me", 2, Slots(9, 9))
     site.queue.heartbeat("me", {claimed[0].id: (claimed[0].attempts, Progressed(600, "file:///x"))})
     assert site.explainer.explain(claimed[0].lfn).transfers[0].position == 0
     (waiting,) = site.explainer.explain(last).transfers
@@ -65,7 +66,7 @@ def test_a_queued_file_tells_position_attempts_requests_and_arrival(site: Stagin
     error = ServerFault("read http://far/f1", "it answered 500", "ask its administrator")
     site.queue.report("me", [Report(claimed[0].id, claimed[0].attempts, Failed(error, "http://far/f1", 600))])
     (failed,) = site.explainer.explain(claimed[0].lfn).transfers
-    assert (failed.transfer.state, failed.position) == (State.QUEUED, 5)
+    assert (failed.transfer.state, failed.position) == (State.WAITING, 5)
     (attempt,) = failed.attempts
     assert str(attempt.error) == str(error)
     assert (attempt.source, attempt.bytes_done) == ("http://far/f1", 600)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,18 +14,3 @@ from support.served_door import Served, serving
 def served(tmp_path: Path) -> Iterator[Served]:
     with serving(tmp_path) as door:
         yield door
-
-
-# These start servers that `make test` does not install yet (issue 3 is under way): make test-servers.
-collect_ignore = (
-    []
-    if os.environ.get("VSE_TEST_SERVERS")
-    else [
-        "test_fsspec_driver.py",
-        "test_gfal_driver.py",
-        "test_http_servers.py",
-        "test_s3_driver.py",
-        "test_third_party.py",
-        "test_xroot_driver.py",
-    ]
-)

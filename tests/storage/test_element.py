@@ -478,7 +478,7 @@ def test_urls_for_fts_need_no_driver() -> None:
         return {"GFAL2_SRM2": {"Host": host, "Port": 8443, "Path": "/p", "WSUrl": "/srm/managerv2?SFN="}}
 
     elements = Elements.from_settings(settings_of({"A": tape("a"), "B": tape("b")}))
-    assert elements.plan_urls("A", "B", Lfn("/x y")) == (
+    assert elements.plan_urls("A", "B", Lfn("/x y"))[:3] == (
         "srm://a:8443/srm/managerv2?SFN=/p/x y",
         "srm://b:8443/srm/managerv2?SFN=/p/x y",
         "root",

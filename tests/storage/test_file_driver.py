@@ -31,6 +31,8 @@ def partials(directory: Path) -> list[Path]:
 
 
 class TestFileDriver(DriverConformance):
+    server_name = "Linux"
+
     @pytest.fixture
     def driver(self, tmp_path: Path) -> FileDriver:
         return driver_at(tmp_path)

@@ -36,6 +36,8 @@ def over_sftp(server: SftpServer, **changes: object) -> FsspecDriver:
 
 
 class TestMemory(DriverConformance):
+    server_name = "memory"
+
     @pytest.fixture
     def driver(self) -> FsspecDriver:
         return FsspecDriver(ProtocolSettings(Section="Fsspec", Protocol="memory", Path="/vse"))
@@ -48,6 +50,8 @@ class TestMemory(DriverConformance):
 
 
 class TestLocalFiles(DriverConformance):
+    server_name = "Linux"
+
     @pytest.fixture
     def driver(self, tmp_path: Path) -> FsspecDriver:
         return FsspecDriver(ProtocolSettings(Section="Fsspec", Protocol="file", Path=str(tmp_path)))
@@ -60,6 +64,8 @@ class TestLocalFiles(DriverConformance):
 
 @pytest.mark.slow
 class TestSftp(DriverConformance):
+    server_name = "OpenSSH"
+
     @pytest.fixture
     def driver(self, server: SftpServer) -> Iterator[FsspecDriver]:
         driver = over_sftp(server)

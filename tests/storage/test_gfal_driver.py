@@ -1,9 +1,8 @@
-"""The gfal driver with real gfal2: on files of this machine, and on Debian's XRootD server."""
+"""The gfal driver with real gfal2: on files of this machine, over root, and over http."""
 
 from __future__ import annotations
 
 import signal
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from servers.certificates import make_certificates
 from servers.xrootd import XrootdServer, xrootd
+from support.gfal_base import new_base
 from support.served_door import TOKEN, Served
 from vse import errors
 from vse.config.settings import ProtocolSettings
@@ -34,13 +34,9 @@ def over_root(server: XrootdServer) -> GfalDriver:
     return GfalDriver(section, 20.0)
 
 
-def new_base(driver: GfalDriver, above: str) -> str:
-    path = f"{above}/{uuid.uuid4().hex}"
-    driver.make_directory(path)
-    return path
-
-
 class TestFiles(DriverConformance):
+    server_name = "Linux"
+
     refused = ("line\nfeed", "\x7f")
 
     @pytest.fixture
@@ -61,6 +57,8 @@ class TestFiles(DriverConformance):
 
 
 class TestRoot(DriverConformance):
+    server_name = "XRootD"
+
     names = tuple(name for name in NAMES if "?" not in name)
     refused = ("a?b", "line\nfeed", "\x7f")
 

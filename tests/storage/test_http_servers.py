@@ -12,7 +12,7 @@ import pytest
 
 from servers.certificates import Certificates, make_certificates
 from servers.webdav import WebdavServer, apache, nginx
-from servers.xrootd import XrootdServer, xrootd
+from servers.xrootd import UNSTEADY, XrootdServer, xrootd
 from vse import errors
 from vse.config.settings import ProtocolSettings
 from vse.storage.contract import CHUNK_BYTES
@@ -63,10 +63,13 @@ def new_base(driver: HttpDriver) -> str:
 
 
 class OverXrootd(DriverConformance):
+    server_name = "XRootD"
+
     names = (*(name for name in NAMES if "?" not in name), "number#sign&amp=equal+plus.root")
     refused = ("a?b", "a?", "line\nfeed", "\x7f")
 
 
+@pytest.mark.unsteady_server(UNSTEADY)
 class TestHttpOverXrootd(OverXrootd):
     @pytest.fixture
     def driver(self, xrootd_server: XrootdServer) -> Iterator[HttpDriver]:
@@ -80,6 +83,7 @@ class TestHttpOverXrootd(OverXrootd):
         return new_base(driver)
 
 
+@pytest.mark.unsteady_server(UNSTEADY)
 class TestDavsOverXrootd(OverXrootd):
     @pytest.fixture
     def driver(self, xrootd_server: XrootdServer) -> Iterator[HttpDriver]:
@@ -100,6 +104,8 @@ class TestDavsOverXrootd(OverXrootd):
 
 
 class TestHttpsOverApache(DriverConformance):
+    server_name = "Apache"
+
     @pytest.fixture
     def driver(self, apache_server: WebdavServer) -> Iterator[HttpDriver]:
         driver = driver_of("https", apache_server.port, apache_server.certificates.trusting())
@@ -114,6 +120,8 @@ class TestHttpsOverApache(DriverConformance):
 
 
 class TestHttpOverNginx(DriverConformance):
+    server_name = "nginx"
+
     names = tuple(name for name in NAMES if not name.startswith("."))  # its listings show no dot files
 
     @pytest.fixture

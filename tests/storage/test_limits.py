@@ -15,7 +15,7 @@ from vse.errors import BadRequest, NoSuchFile, Stalled
 from vse.model import BulkResult
 from vse.storage.contract import CHUNK_BYTES, StoredFile
 from vse.storage.drivers.file import FileDriver
-from vse.storage.drivers.limited import DEFAULT_LIMIT, HostLimits, LimitedDriver
+from vse.storage.drivers.limited import HostLimits, LimitedDriver
 from vse.testing.drivers import DriverConformance, fetch, pattern, store
 
 
@@ -71,8 +71,8 @@ def test_each_host_protocol_and_port_has_its_own() -> None:
     assert limits.of("root", "one.example.org") is not limits.of("davs", "one.example.org")
     assert limits.of("root", "one.example.org", 1094).count == 2
     assert limits.of("root", "two.example.org", 1095).count == 5
-    assert limits.of("root", "two.example.org", 1094).count == DEFAULT_LIMIT
-    assert limits.of("root", "three.example.org").count == DEFAULT_LIMIT
+    assert limits.of("root", "two.example.org", 1094).count == 16
+    assert limits.of("root", "three.example.org").count == 16
     with pytest.raises(BadRequest):
         HostLimits({"one.example.org": 0}).of("root", "one.example.org")
 

@@ -30,6 +30,8 @@ def memory(driver: MemoryDriver) -> MemoryStore:
 
 
 class TestMemoryDriver(DriverConformance):
+    server_name = "memory"
+
     @pytest.fixture
     def driver(self) -> MemoryDriver:
         return new_driver()

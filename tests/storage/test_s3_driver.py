@@ -53,6 +53,8 @@ def base(server: S3Server, driver: S3Driver) -> str:
 
 
 class TestS3Driver(DriverConformance):
+    server_name = "Ceph"
+
     @pytest.fixture
     def driver(self, server: S3Server) -> Iterator[S3Driver]:
         driver = S3Driver(section(server), 10.0)

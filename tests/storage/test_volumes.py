@@ -50,6 +50,8 @@ def on_disk(tmp_path: Path) -> int:
 
 
 class TestVolumesDriver(DriverConformance):
+    server_name = "two directories"
+
     @pytest.fixture
     def driver(self, tmp_path: Path) -> VolumesDriver:
         return volumes_at(tmp_path, 100_000_000, 100_000_000, 100_000_000)

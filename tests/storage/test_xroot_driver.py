@@ -59,6 +59,8 @@ def base(driver: XrootDriver) -> str:
 
 @pytest.mark.slow
 class TestXrootDriver(DriverConformance):
+    server_name = "XRootD"
+
     names = (*(name for name in NAMES if "?" not in name), "number#sign&amp=equal+plus.root")
 
     @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import subprocess
@@ -9,8 +11,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from vse.app.register import register_stored
 from vse.app.site import Site
+from vse.cli.main import run
 from vse.config.load import load
 from vse.demo import remote
 from vse.model import Lfn
@@ -58,6 +63,28 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+
+
+@dataclass(frozen=True)
+class InProcess(Command):
+    """``vse`` in this process: the same words, output and exit code, without a second to start."""
+
+    def __call__(self, *words: str, **_: object) -> Answer:
+        out, err, before = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO(), sys.argv
+        sys.argv = ["vse", *words]
+        try:
+            with (
+                contextlib.chdir(self.directory),
+                contextlib.redirect_stdout(out),
+                contextlib.redirect_stderr(err),
+                pytest.raises(SystemExit) as ended,
+            ):
+                run()
+        finally:
+            sys.argv = before
+        out.flush()
+        written: bytes = out.buffer.getvalue()
+        return Answer(int(ended.value.code or 0), written.decode(), err.getvalue())
 
 
 def clean_environment() -> dict[str, str]:

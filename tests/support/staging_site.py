@@ -18,12 +18,14 @@ from typing import Any
 from vse.catalogue.sql import SqlCatalogue
 from vse.config.settings import DataManagement, ElementSettings, StagerSettings
 from vse.db import Database
-from vse.model import Contents, DatasetQuery, Lfn, NewFile
+from vse.model import Contents, FindQuery, Lfn, NewFile
+from vse.staging.approval import ApprovalRule
 from vse.staging.requests import Staging
 from vse.staging.stager import Parts, Stager
 from vse.staging.status import Progress
 from vse.staging.values import FileFailed, FileStaged, News
 from vse.staging.why import Explainer
+from vse.storage.drivers import Terms
 from vse.storage.element import Elements, StorageElement
 from vse.transfer.lifecycle import Policy
 from vse.transfer.queue import Queue
@@ -44,7 +46,7 @@ def http_element(name: str, port: int, no_progress_s: float = 60.0) -> StorageEl
     section = {"Protocol": "http", "PluginName": "HTTP", "Host": "127.0.0.1", "Port": port, "Path": "/"}
     settings = {"Name": name, "WriteAccess": False, "Web": section}
     return StorageElement(
-        ElementSettings.model_validate(settings), DataManagement(), no_progress_s=no_progress_s
+        ElementSettings.model_validate(settings), DataManagement(), terms=Terms(no_progress_s)
     )
 
 
@@ -59,11 +61,13 @@ class StagingSite:
         settings: dict[str, Any] | None = None,
         clock: Callable[[], float] = time.time,
         verifier: Verifier | None = None,
+        url: str = "",
+        approval: ApprovalRule | None = None,
     ) -> None:
         self.root = root
         self.clock = clock
         self.settings = StagerSettings.model_validate({**FAST, **(settings or {})})
-        self.database = Database.open(f"sqlite:///{root / 'vse.db'}")
+        self.database = Database.open(url or f"sqlite:///{root / 'vse.db'}")
         self.catalogue = SqlCatalogue(self.database, clock)
         self.elements = Elements(elements or [self.remote_element(), self.local_element()])
         self.queue = Queue(self.database, Policy.of(self.settings), clock)
@@ -74,6 +78,7 @@ class StagingSite:
             elements=self.elements,
             queue=self.queue,
             clock=clock,
+            approval=approval,
         )
         self.progress = Progress(self.database, clock)
         self.explainer = Explainer(
@@ -127,7 +132,7 @@ class StagingSite:
         return Stager(parts, self.settings, self.news.append, self.clock)
 
     def ask(self, pattern: str = "*", owner: str = "anna", tree: str = "") -> int:
-        query = DatasetQuery(Lfn.parse(BASE), pattern, tree)
+        query = FindQuery(tree, base=Lfn.parse(BASE), pattern=pattern)
         return self.staging.request(query, owner, "LOCAL").id
 
     def stage(self, pattern: str = "*", tree: str = "") -> int:

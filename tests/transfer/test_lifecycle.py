@@ -8,13 +8,14 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from vse.errors import GivenUp, Interrupted, NoSuchFile, ServerFault, Stalled
+from vse.errors import GivenUp, Interrupted, NoSuchEntry, NoSuchFile, ServerFault, Stalled
 from vse.model import Lfn
 from vse.transfer.lifecycle import (
     ENDED,
     Attempt,
     Cancelled,
     Claimed,
+    Due,
     Event,
     Failed,
     Found,
@@ -24,10 +25,12 @@ from vse.transfer.lifecycle import (
     Policy,
     Progressed,
     PutBack,
+    Ranked,
     State,
     Succeeded,
     Transfer,
     Wanted,
+    Withheld,
     handle,
 )
 
@@ -40,9 +43,12 @@ def queued(**changes: object) -> Transfer:
         id=1,
         lfn=Lfn("/lhc/f.root"),
         destination="LOCAL",
+        priority=5,
+        share="anna",
         size_bytes=100,
         adler32=5,
         tree="",
+        filter=None,
         state=State.QUEUED,
         place=1,
         not_before_s=0.0,
@@ -51,6 +57,7 @@ def queued(**changes: object) -> Transfer:
         bytes_done=0,
         source=None,
         source_se=None,
+        given_source=None,
         lease_owner=None,
         lease_until_s=None,
         created_s=0.0,
@@ -79,11 +86,11 @@ def test_a_failure_goes_to_the_end_of_the_queue_and_waits_longer_each_time() -> 
     policy = Policy(max_failures=0, backoff_s=2, backoff_max_s=30)
     transfer, waits = queued(), []
     for _ in range(6):
-        transfer, commands = handle(after(transfer, Claimed("me")), Failed(BROKEN), 10.0, policy)
+        transfer, commands = handle(after(transfer, Due(), Claimed("me")), Failed(BROKEN), 10.0, policy)
         assert GoLast() in commands
         waits.append(transfer.not_before_s - 10.0)
     assert waits == [2, 4, 8, 16, 30, 30]
-    assert (transfer.state, transfer.failures, transfer.error) == (State.QUEUED, 6, BROKEN)
+    assert (transfer.state, transfer.failures, transfer.error) == (State.WAITING, 6, BROKEN)
 
 
 def test_the_back_off_of_a_thousandth_failure_is_still_the_greatest_one() -> None:
@@ -91,7 +98,7 @@ def test_the_back_off_of_a_thousandth_failure_is_still_the_greatest_one() -> Non
 
 
 def test_it_is_given_up_after_so_many_failures_with_the_last_reason() -> None:
-    transfer = after(queued(), *[Claimed("me"), Failed(BROKEN)] * 3)
+    transfer = after(queued(), *[Due(), Claimed("me"), Failed(BROKEN)] * 3)
     assert transfer.state is State.FAILED
     assert isinstance(transfer.error, GivenUp)
     assert str(transfer.error) == (
@@ -103,7 +110,9 @@ def test_it_is_given_up_after_so_many_failures_with_the_last_reason() -> None:
 def test_what_trying_again_cannot_mend_is_given_up_at_once_unless_the_site_tries_for_ever() -> None:
     gone = NoSuchFile("read http://a/f", "it is not there")
     assert after(queued(), Claimed("me"), Failed(gone)).state is State.FAILED
-    assert after(queued(), Claimed("me"), Failed(gone), policy=Policy(max_failures=0)).state is State.QUEUED
+    assert after(queued(), Claimed("me"), Failed(gone), policy=Policy(max_failures=0)).state is State.WAITING
+    lost = NoSuchEntry("find /lhc/f.root", "it is not in the catalogue")
+    assert after(queued(), Claimed("me"), Failed(lost), policy=Policy(max_failures=0)).state is State.FAILED
 
 
 @pytest.mark.parametrize("end", [PutBack("http://a/f", 50), LeaseLost()])
@@ -179,9 +188,13 @@ class Lives(RuleBasedStateMachine):
     def ended(self, event: Event) -> None:
         self.send(event)
 
-    @rule()
-    def wanted(self) -> None:
-        self.send(Wanted(100, 5))
+    @rule(priority=st.integers(1, 9), held=st.booleans())
+    def wanted(self, priority: int, held: bool) -> None:
+        self.send(Wanted(100, 5, priority=priority, share="ben", held=held))
+
+    @rule(event=st.sampled_from([Ranked(1, "ben"), Ranked(9, "eva"), Withheld(), Due()]))
+    def told(self, event: Event) -> None:
+        self.send(event)
 
     @invariant()
     def leased_if_and_only_if_running(self) -> None:
@@ -205,9 +218,20 @@ class Lives(RuleBasedStateMachine):
 
     @invariant()
     def a_failure_is_never_due_at_once(self) -> None:
-        if self.transfer.failures > self.before.failures and self.transfer.state is State.QUEUED:
+        if self.transfer.failures > self.before.failures and self.transfer.state not in ENDED:
+            assert self.transfer.state is State.WAITING
             assert self.transfer.not_before_s >= self.sent_s + self.policy.backoff_s
             assert GoLast() in self.commands
+
+    @invariant()
+    def what_is_held_is_not_claimed(self) -> None:
+        if self.before.state in (State.HELD, State.WAITING):
+            assert self.transfer.state is not State.RUNNING
+
+    @invariant()
+    def who_changes_lane_gets_a_new_place(self) -> None:
+        if self.transfer.priority != self.before.priority and self.transfer.state is not State.HELD:
+            assert GoLast() in self.commands or self.transfer.state in ENDED
 
     @precondition(lambda self: self.transfer.state is State.DONE)
     @rule()

@@ -10,12 +10,15 @@ each file is counted as done exactly once, or listed once among the failed range
 
 from __future__ import annotations
 
-import statistics
+from bisect import bisect_left
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from vse.analysis.ledger import FailedRange, Failure, FileAccount, Ledger
+from vse.analysis.locality import ANYWHERE, UNLIMITED, Place, Shelves, Sources
+from vse.analysis.rates import Rates
 
 FIRST_ENTRIES = 1_000
 """The size of a packet for a worker whose rate nobody can guess."""
@@ -24,7 +27,11 @@ MAX_GROWTH = 10
 MAX_PACKET_BYTES = 256 * 1024 * 1024
 """A packet covers at most so much of its file, which bounds the memory of a worker."""
 MAX_LOSSES = 3
-"""A packet that took so many workers with it is put aside."""
+"""A packet that took so many workers with it is to blame: it is halved, down to the entries that kill."""
+MAX_KILLS = 40
+"""So many workers may die of one packet and its halves before all of it is put aside."""
+MAX_FAULTS = 5
+"""A worker that failed so often without any success, while others had some, gets nothing more."""
 MAX_TROUBLES = 2
 """A file that could not be read so often is put aside."""
 
@@ -34,7 +41,8 @@ class Packet:
     """Entries ``[start, stop)`` of a file, to be processed once.
 
     ``tell``: the entries of the file are not known; whoever opens it tells them, and processes what
-    there is of the range. ``family`` is the number of the packet that this one was cut from.
+    there is of the range. ``family`` is the number of the packet that this one was cut from, ``place`` the
+    copy to be read.
     """
 
     number: int
@@ -46,6 +54,7 @@ class Packet:
     losses: int = 0
     troubles: int = 0
     avoid: str = ""
+    place: Place = ANYWHERE[0]
 
     @property
     def entries(self) -> int:
@@ -58,30 +67,38 @@ class Packet:
 
 
 class PacketStats(NamedTuple):
-    """What a worker measured. ``file_entries``: all of the file; ``overhead_s``: part of ``wall_s``."""
+    """What a worker measured. ``file_entries``: all of the file; ``overhead_s``: part of ``wall_s``.
+
+    ``clusters``: the entries at which clusters of the file begin, where the worker looked; may be empty.
+    """
 
     file_entries: int
     wall_s: float
     overhead_s: float = 0.0
     read_bytes: int = 0
+    clusters: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
 class _Worker:
-    rate: float | None = None
+    host: str = ""
+    site: str = ""
     overhead_s: float = 0.0
     lfn: str = ""
     outstanding: dict[int, Packet] = field(default_factory=dict)
     entries_done: int = 0
+    faults: int = 0
+    successes: int = 0
 
 
 @dataclass(slots=True)
 class _Family:
-    """A packet in which the user's code raised, and all that was cut from it."""
+    """A packet in which the user's code raised or workers died, and all that was cut from it."""
 
     failures: int = 0
     successes: int = 0
     listed: int = 0
+    kills: int = 0
 
 
 class Packetizer:
@@ -89,15 +106,28 @@ class Packetizer:
 
     ``target_s``: how long a packet should take. ``max_failed``: how many failures of the user's code
     are followed up before the rest of a packet, a file, or (`hopeless`) everything is given up.
-    ``fixed_entries`` switches adaptive sizes off.
+    ``fixed_entries`` switches adaptive sizes off. ``readers_a_host`` limits how many packets are read from
+    one storage host at a time; 0 is no limit.
     """
 
-    def __init__(self, target_s: float = 1.0, max_failed: int = 10, fixed_entries: int | None = None) -> None:
+    def __init__(
+        self,
+        target_s: float = 1.0,
+        max_failed: int = 10,
+        fixed_entries: int | None = None,
+        readers_a_host: int = UNLIMITED,
+    ) -> None:
         self.target_s = target_s
         self.max_failed = max_failed
         self.fixed_entries = fixed_entries
         self.ledger = Ledger()
-        self._fresh: deque[str] = deque()
+        self._fresh = Shelves()
+        self._sources = Sources(readers_a_host)
+        self._rates = Rates()
+        self._places: dict[str, Sequence[Place]] = {}
+        self._clusters: dict[str, tuple[int, ...]] = {}
+        self.drained: dict[str, Failure] = {}
+        """Workers that failed everything they were given, each with its last failure."""
         self._started: dict[str, FileAccount] = {}
         self._again: deque[Packet] = deque()
         self._workers: dict[str, _Worker] = {}
@@ -113,30 +143,61 @@ class Packetizer:
 
     # What happens to files and workers
 
-    def add_file(self, lfn: str, entries: int | None = None, size_bytes: int = 0) -> None:
-        """Take a file in. A name that is known already changes nothing."""
+    def add_file(
+        self,
+        lfn: str,
+        entries: int | None = None,
+        size_bytes: int = 0,
+        places: Sequence[Place] = ANYWHERE,
+    ) -> None:
+        """Take a file in, with its copies. A name that is known already changes nothing."""
         if lfn in self.ledger.files:
             return
         self.ledger.add(FileAccount(lfn, entries, size_bytes))
+        if places is not ANYWHERE:
+            self._places[lfn] = places
         if entries != 0:
-            self._fresh.append(lfn)
+            self._fresh.add(lfn, places)
 
     def no_more_files(self) -> None:
         self._closed = True
 
-    def add_worker(self, worker: str) -> None:
-        self._workers.setdefault(worker, _Worker())
+    def add_worker(self, worker: str, host: str = "", site: str = "") -> None:
+        """A worker is there, at ``host`` of ``site`` (for locality; empty where that is not known)."""
+        self._workers.setdefault(worker, _Worker(host, site))
 
     def worker_lost(self, worker: str) -> None:
         """Take back what ``worker`` had; the next ones to ask get it."""
         state = self._workers.pop(worker, None)
+        self._rates.forget(worker)
+        self.drained.pop(worker, None)
         for packet in reversed(list(state.outstanding.values()) if state else []):
             del self._owner[packet.number]
+            self._sources.end(packet.place)
             lost = replace(packet, losses=packet.losses + 1)
             if lost.losses < MAX_LOSSES:
                 self._do_again(lost, urgent=True)
             else:
-                self._put_aside(lost, Failure(f"{lost.losses} workers died while they processed it"))
+                self._blame(lost)
+
+    def _blame(self, packet: Packet) -> None:
+        """Workers died of this packet: find the entries that kill, at the price of a worker a step."""
+        family = self._families.setdefault(packet.family, _Family())
+        family.kills += packet.losses if packet.family == packet.number else 1
+        failure = Failure(f"{family.kills} workers died while they processed it")
+        if (
+            packet.tell
+            or packet.entries <= 1
+            or family.kills >= MAX_KILLS
+            or family.listed >= self.max_failed
+        ):
+            family.listed += 1
+            self._put_aside(packet, failure)
+            return
+        middle = (packet.start + packet.stop) // 2
+        for start, stop in ((middle, packet.stop), (packet.start, middle)):
+            half = self._packet(packet.lfn, start, stop, packet.family)
+            self._do_again(replace(half, losses=MAX_LOSSES - 1), urgent=True)
 
     @property
     def workers(self) -> list[str]:
@@ -153,7 +214,12 @@ class Packetizer:
 
     def rate(self) -> float:
         """Entries a second, all workers together, as measured."""
-        return sum(state.rate or 0.0 for state in self._workers.values())
+        return self._rates.total
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there may be a packet for whoever asks now; False: nobody needs to ask."""
+        return bool(self._fresh or self._again or self._started)
 
     @property
     def finished(self) -> bool:
@@ -168,23 +234,31 @@ class Packetizer:
         An empty list says that there is nothing to do for this worker now.
         """
         state = self._workers.get(worker)
-        if state is None or any(packet.alone for packet in state.outstanding.values()):
+        if state is None or worker in self.drained:
             return []
-        budget = self._budget(state)
+        if any(packet.alone for packet in state.outstanding.values()):
+            return []
+        rate = self._rates.get(worker)
+        budget = self._budget(state, rate)
         packets: list[Packet] = []
         while budget >= 1:
             packet = self._next_packet(worker, state, budget)
             if packet is None:
                 break
+            packet = replace(packet, place=self._place(packet.lfn, state))
             packets.append(packet)
             state.outstanding[packet.number] = packet
             self._owner[packet.number] = worker
+            self._sources.begin(packet.place)
             budget -= packet.entries
-            if packet.alone or packet.losses or state.rate is None or self.fixed_entries:
+            if packet.alone or packet.losses or rate is None or self.fixed_entries:
                 break
             if budget < packet.entries / 2:
                 break
         return packets
+
+    def _place(self, lfn: str, state: _Worker) -> Place:
+        return self._sources.rank(self._places.get(lfn, ANYWHERE), state.host, state.site)[0]
 
     def _next_packet(self, worker: str, state: _Worker, budget: int) -> Packet | None:
         for index, packet in enumerate(self._again):
@@ -200,10 +274,11 @@ class Packetizer:
         own = self._started.get(state.lfn)
         if own is not None and own.entries is not None:
             return own
-        if self._fresh:
-            state.lfn = self._fresh.popleft()
-            self._started[state.lfn] = self.ledger.files[state.lfn]
-            return self._started[state.lfn]
+        fresh = self._fresh.take(state.host, state.site, self._sources.full)
+        if fresh is not None:
+            state.lfn = fresh
+            self._started[fresh] = self.ledger.files[fresh]
+            return self._started[fresh]
         told = (account for account in self._started.values() if account.entries is not None)
         chosen = max(told, key=lambda account: account.uncut, default=None)
         state.lfn = chosen.lfn if chosen is not None else ""
@@ -215,24 +290,36 @@ class Packetizer:
         if account.entries is None:
             return self._packet(account.lfn, start, start + entries, tell=True)
         whole = account.uncut <= (entries if self.fixed_entries else entries * 3 // 2)
-        self.ledger.cut(account, account.entries if whole else start + entries)
+        stop = account.entries if whole else self._at_cluster(account, start + entries)
+        self.ledger.cut(account, stop)
         self._forget_if_cut(account)
         return self._packet(account.lfn, start, account.cursor)
+
+    def _at_cluster(self, account: FileAccount, stop: int) -> int:
+        """Return the cluster boundary nearest to ``stop``, where the packet stays near its size.
+
+        A packet that ends within a cluster makes two workers decompress all of it.
+        """
+        clusters = self._clusters.get(account.lfn)
+        if not clusters or self.fixed_entries:
+            return stop
+        index = bisect_left(clusters, stop)
+        near = [one for one in clusters[max(0, index - 1) : index + 1] if one > account.cursor]
+        best = min(near, key=lambda one: abs(one - stop), default=stop)
+        return best if best - account.cursor <= 2 * (stop - account.cursor) else stop
 
     def _packet(self, lfn: str, start: int, stop: int, family: int = 0, tell: bool = False) -> Packet:
         self._numbers += 1
         return Packet(self._numbers, lfn, start, stop, family or self._numbers, tell)
 
-    def _budget(self, state: _Worker) -> int:
+    def _budget(self, state: _Worker, rate: float | None) -> int:
         """How many entries ``state`` should take now."""
         if self.fixed_entries:
             return self.fixed_entries
-        rate = state.rate
         if rate is None:
-            rates = [other.rate for other in self._workers.values() if other.rate is not None]
-            if not rates:
+            rate = self._rates.typical
+            if rate is None:
                 return FIRST_ENTRIES
-            rate = statistics.median(rates)
         seconds = max(self.target_s, 10 * state.overhead_s)
         if self._closed:
             left_s = self.ledger.entries_uncut() / max(self.rate(), rate)
@@ -246,20 +333,30 @@ class Packetizer:
         worker = self._take_back(packet)
         if worker is None:
             return False
+        if stats.clusters:
+            self._learn_clusters(packet.lfn, stats.clusters)
         entries = self._learn_entries(packet, stats.file_entries).entries
         self.ledger.done(self.ledger.files[packet.lfn], entries, stats.read_bytes)
         self._successes += 1
         if packet.family in self._families:
             self._families[packet.family].successes += 1
         self._largest = max(self._largest, entries)
-        self._measure(worker, entries, stats)
+        self._measure(worker, packet, entries, stats)
         return True
 
     def failed(self, packet: Packet, failure: Failure, file_entries: int) -> bool:
-        """The user's code raised within ``packet``: halve it, down to the entries it cannot take."""
-        if self._take_back(packet) is None:
+        """The user's code raised within ``packet``: halve it, down to the entries it cannot take.
+
+        Once more elsewhere before that, where somebody else can: the worker may be to blame.
+        """
+        worker = self._take_back(packet)
+        if worker is None:
             return False
         actual = self._learn_entries(packet, file_entries)
+        self._note_fault(worker, failure)
+        if not packet.troubles and packet.family == packet.number and self._others(worker):
+            self._do_again(replace(actual, troubles=1, avoid=worker))
+            return True
         account = self.ledger.files[packet.lfn]
         family = self._families.setdefault(packet.family, _Family())
         account.failures += 1
@@ -286,6 +383,7 @@ class Packetizer:
         worker = self._take_back(packet)
         if worker is None:
             return False
+        self._note_fault(worker, failure)
         again = replace(packet, troubles=packet.troubles + 1, avoid=worker)
         if again.troubles < MAX_TROUBLES:
             self._do_again(again)
@@ -303,8 +401,25 @@ class Packetizer:
     def _take_back(self, packet: Packet) -> str | None:
         worker = self._owner.pop(packet.number, None)
         if worker is not None:
-            del self._workers[worker].outstanding[packet.number]
+            held = self._workers[worker].outstanding.pop(packet.number)
+            self._sources.end(held.place)
         return worker
+
+    def _others(self, worker: str) -> bool:
+        """Whether there is another worker that gets packets."""
+        return len(self._workers) - len(self.drained) > (worker not in self.drained)
+
+    def _note_fault(self, worker: str, failure: Failure) -> None:
+        """Drain a black hole: a worker that fails everything, while others do not."""
+        state = self._workers[worker]
+        state.faults += 1
+        if state.faults >= MAX_FAULTS and not state.successes and self._successes and self._others(worker):
+            self.drained[worker] = failure
+            self._rates.forget(worker)
+
+    def _learn_clusters(self, lfn: str, clusters: tuple[int, ...]) -> None:
+        if lfn in self._started:
+            self._clusters.setdefault(lfn, clusters)
 
     def _learn_entries(self, packet: Packet, file_entries: int) -> Packet:
         """Return ``packet`` as it really was; one that told the entries opens the file to all."""
@@ -320,14 +435,18 @@ class Packetizer:
     def _forget_if_cut(self, account: FileAccount) -> None:
         if account.uncut == 0:
             self._started.pop(account.lfn, None)
+            self._clusters.pop(account.lfn, None)
 
-    def _measure(self, worker: str, entries: int, stats: PacketStats) -> None:
+    def _measure(self, worker: str, packet: Packet, entries: int, stats: PacketStats) -> None:
         state = self._workers[worker]
         state.entries_done += entries
+        state.successes += 1
         if entries and stats.wall_s > 0:
-            rate = entries / max(stats.wall_s - stats.overhead_s, stats.wall_s / 10)
-            state.rate = rate if state.rate is None else (state.rate + rate) / 2
+            work_s = max(stats.wall_s - stats.overhead_s, stats.wall_s / 10)
+            self._rates.measure(worker, entries / work_s)
             state.overhead_s = stats.overhead_s
+            if stats.read_bytes and packet.lfn in self._places:
+                self._sources.measure(packet.place, state.site, stats.read_bytes / stats.wall_s)
 
     # Giving up
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,13 @@ from vse.analysis.output import find_fits, save
 from vse.analysis.report import ReportContent, Table, write_report
 from vse.analysis.result import AnalysisResult
 from vse.analysis.script import Script
+from vse.app.inputs import Dataset, inputs_of, locate, readable_here
 from vse.app.site import BackgroundStager, Site
-from vse.catalogue.lookup import LookupReport
-from vse.errors import NoSuchReplica, NothingToAnalyse, VseError
-from vse.model import Contents, DatasetQuery, Identity, Lfn, Located, ReplicaState
+from vse.errors import NoSuchReplica, VseError
+from vse.model import Identity, Lfn
 from vse.staging.values import FileFailed, FileStaged, News
+
+__all__ = ["Dataset", "Missing", "analyse_dataset", "keep_results", "locate"]
 
 
 class Missing(StrEnum):
@@ -28,39 +29,6 @@ class Missing(StrEnum):
     STAGE = "stage"
     SKIP = "skip"
     FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """A query and what it means at this site now: files that can be read here, and the others."""
-
-    query: DatasetQuery
-    here: tuple[InputFile, ...]
-    missing: tuple[Located, ...]
-
-    @property
-    def total_bytes(self) -> int:
-        return sum(file.size_bytes for file in self.here) + self.missing_bytes
-
-    @property
-    def missing_bytes(self) -> int:
-        return sum(located.entry.size_bytes or 0 for located in self.missing)
-
-
-def locate(site: Site, query: DatasetQuery) -> tuple[Dataset, LookupReport]:
-    """Ask the catalogue (and upstreams, once) for the dataset, and look which files are really here.
-
-    Also returns how the question was answered. Raises `NothingToAnalyse` where no file matches.
-    """
-    names, report = site.lookup.find_with_report(query.base, query.pattern)
-    found = list(names)
-    if not found:
-        raise NothingToAnalyse(
-            f"analyse {query}", "no file matches", f"look at the names there are: vse ls {query.base}"
-        )
-    here = _readable_here(site, query, found)
-    missing = tuple(located for located in found if located.entry.lfn not in here)
-    return Dataset(query, tuple(here.values()), missing), report
 
 
 def analyse_dataset(
@@ -86,7 +54,10 @@ def analyse_dataset(
             f"{len(dataset.missing)} of its files are not here, the first is {dataset.missing[0].entry.lfn}",
             f"stage them: vse stage '{dataset.query}'",
         )
+    for lfn, reason in dataset.left_out:
+        feed.fail(lfn, reason)
     with ExitStack() as stack:
+        stack.enter_context(site.accesses.reading({name: list(dataset.selected) for name in site.pool.names}))
         if dataset.missing and missing is Missing.STAGE:
             arrivals = _Arrivals(site, dataset, feed, on_news)
             stack.enter_context(arrivals)
@@ -95,7 +66,7 @@ def analyse_dataset(
                 feed.fail(located.entry.lfn, "it is not at this site, and was not asked to be staged")
             feed.close()
         result = analyse(script, feed, client, options, on_progress)
-    _note_access(site, result)
+    _note_access(site, dataset, result)
     return result
 
 
@@ -129,7 +100,7 @@ class _Arrivals:
 
     def __init__(self, site: Site, dataset: Dataset, feed: Feed, on_news: Callable[[News], None]) -> None:
         self._site = site
-        self._query = dataset.query
+        self._selected = dataset.selected
         self._feed = feed
         self._on_news = on_news
         self._waiting = {located.entry.lfn for located in dataset.missing}
@@ -152,9 +123,13 @@ class _Arrivals:
         if news.lfn in self._waiting:
             if isinstance(news, FileStaged) and news.path is not None:
                 self._waiting.discard(news.lfn)
-                self._feed.put(
-                    _input(
-                        self._query, news.lfn, str(news.path), news.size_bytes, news.contents, self._source
+                self._put(
+                    inputs_of(
+                        self._selected[news.lfn],
+                        str(news.path),
+                        news.size_bytes,
+                        news.contents,
+                        self._source,
                     )
                 )
             elif isinstance(news, FileFailed) and news.final:
@@ -175,10 +150,14 @@ class _Arrivals:
             finally:
                 self._feed.close()
 
+    def _put(self, files: Iterable[InputFile]) -> None:
+        for file in files:
+            self._feed.put(file)
+
     def _account_for_the_rest(self, reason: VseError | str) -> None:
         left = sorted(self._waiting)
         located = self._site.catalogue.resolve(left)
-        here = _readable_here(self._site, self._query, located.ok.values())
+        here = readable_here(self._site, self._selected, located.ok.values())
         broken = {
             item.lfn: item.error
             for status in self._site.progress.status(self._site.staging.get([self._request_id]))
@@ -186,47 +165,16 @@ class _Arrivals:
         }
         for lfn in left:
             if lfn in here:
-                self._feed.put(here[lfn])
+                self._put(here[lfn])
             else:
                 self._feed.fail(lfn, broken.get(lfn, reason))
 
 
-def _readable_here(site: Site, query: DatasetQuery, found: Iterable[Located]) -> dict[Lfn, InputFile]:
-    """Return the files with a copy that can be opened on this machine and has the right size."""
-    here: dict[Lfn, InputFile] = {}
-    by_element: dict[str, list[Located]] = {}
-    for located in found:
-        for replica in located.replicas:
-            if replica.state == ReplicaState.AVAILABLE and replica.se in site.elements:
-                by_element.setdefault(replica.se, []).append(located)
-    for name, files in by_element.items():
-        element = site.elements.get(name)
-        if element.local_path(files[0].entry.lfn) is None:
-            continue
-        stored = element.stat([located.entry.lfn for located in files])
-        for located in files:
-            entry = located.entry
-            path = element.local_path(entry.lfn)
-            right = entry.lfn in stored.ok and stored.ok[entry.lfn].size_bytes == entry.size_bytes
-            if path is not None and right:
-                size_bytes = entry.size_bytes or 0
-                here[entry.lfn] = _input(query, entry.lfn, str(path), size_bytes, located.contents, name)
-    return dict(sorted(here.items()))
-
-
-def _input(
-    query: DatasetQuery, lfn: Lfn, url: str, size_bytes: int, contents: Contents | None, source: str
-) -> InputFile:
-    known = contents is not None and (not query.tree or query.tree == contents.tree)
-    tree = query.tree or (contents.tree if contents else "")
-    entries = contents.entries if contents and known and contents.tree else None
-    return InputFile(lfn, url, tree, entries, size_bytes, source)
-
-
-def _note_access(site: Site, result: AnalysisResult) -> None:
+def _note_access(site: Site, dataset: Dataset, result: AnalysisResult) -> None:
+    members = {one.file.label: lfn for lfn, some in dataset.selected.items() for one in some}
     read: dict[str, list[Lfn]] = {}
     for file in result.files:
-        if file.entries_done:
-            read.setdefault(file.source, []).append(Lfn(file.lfn))
+        if file.entries_done and file.source:
+            read.setdefault(file.source, []).append(members.get(file.lfn, Lfn(file.lfn)))
     for se, lfns in read.items():
-        site.catalogue.note_access(lfns, se, site.clock())
+        site.accesses.note(se, lfns)

@@ -8,17 +8,15 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
-from vse.app.places import Place
-from vse.app.read import stream_file
+from vse.app.places import Place, real_place
+from vse.app.read import adler32_at, stream_file
 from vse.app.site import Site
+from vse.app.trash import make_way
 from vse.catalogue.port import NewReplica
-from vse.config.settings import ProtocolSettings
 from vse.errors import (
     AlreadyExists,
     BadRequest,
-    BadSettings,
     ChecksumMismatch,
     NoPlan,
     NoSuchFile,
@@ -30,13 +28,13 @@ from vse.errors import (
     VseError,
 )
 from vse.model import Adler32, Checksum, Contents, Identity, Lfn, Located, NewFile, Replica
-from vse.storage.contract import CHUNK_BYTES, Driver, Note, Upload
-from vse.storage.drivers import steady
-from vse.storage.element import Copying, StorageElement
+from vse.storage.contract import CHUNK_BYTES, Note, Upload
+from vse.storage.element import Copying, Operation, StorageElement
 from vse.storage.pairs import Way
 from vse.transfer.abort import Abort
 
 FOUND = "it was there already, the same bytes"
+MADE_WAY = "what the trash had of this name was removed for good"
 
 
 class Copied(NamedTuple):
@@ -89,7 +87,8 @@ def origin_of(site: Site, source: Place) -> Origin:
         return _of_lfn(site, source.lfn, source.se)
     if source.path is not None:
         return _of_path(source.path)
-    driver, path = driver_for(site, source.url)
+    _refuse_banned(site, source.url, "read")
+    driver, path = site.elements.driver_for(source.url)
     stored = driver.stat([path]).one(path)
     if stored.size_bytes is None:
         raise BadRequest(f"copy {source.url}", "it is a directory", "name a file")
@@ -121,7 +120,7 @@ def _of_lfn(site: Site, lfn: Lfn, se: str) -> Origin:
 
 
 def _is_at(site: Site, replica: Replica, se: str) -> bool:
-    return replica.se == se or (replica.se in site.elements and site.elements.get(replica.se).name == se)
+    return site.elements.name_of(replica.se) in site.names_in(se)
 
 
 def _of_path(path: Path) -> Origin:
@@ -144,29 +143,6 @@ def _of_path(path: Path) -> Origin:
     return Origin(str(path), path.name, total.size_bytes, total.checksum, pieces)
 
 
-def driver_for(site: Site, url: str) -> tuple[Driver, str]:
-    """Return who speaks a URL, and its path there: the element it belongs to, else its protocol alone."""
-    for element in site.elements:
-        for section in element.settings.protocols:
-            with contextlib.suppress(VseError):
-                driver = steady(section, site.settings.stager.no_progress_s)
-                path = driver.path_of(url)
-                base = section.path.rstrip("/")
-                if path == base or path.startswith(f"{base}/"):
-                    return driver, path
-    wanted = f"use {url}"
-    try:
-        parts = urlsplit(url)
-        given = {"Section": "URL", "Protocol": parts.scheme, "Host": parts.hostname or "", "Port": parts.port}
-        driver = steady(ProtocolSettings.model_validate(given), site.settings.stager.no_progress_s)
-    except (ValueError, BadSettings) as error:
-        found = error.found if isinstance(error, BadSettings) else str(error)
-        raise BadRequest(
-            wanted, f"no driver speaks it ({found})", "see which there are: vse se list"
-        ) from error
-    return driver, driver.path_of(url)
-
-
 # -- where to ----------------------------------------------------------------------------------------
 
 
@@ -175,18 +151,19 @@ def _in_directory(site: Site, target: Place, origin: Origin) -> Place:
     assert target.lfn is not None  # noqa: S101  # the only caller has looked
     entry = site.lookup.stat([target.lfn]).ok.get(target.lfn)
     if entry is not None and entry.kind == "directory":
-        return target._replace(lfn=target.lfn.child(origin.name))
-    return target
+        return target._replace(lfn=entry.lfn.child(origin.name))
+    return target._replace(lfn=real_place(site, target.lfn))
 
 
 def _to_lfn(site: Site, origin: Origin, target: Place, note: Note) -> Copied:
     lfn = target.lfn
     assert lfn is not None  # noqa: S101
-    element = site.elements.get(target.se) if target.se else site.destination
+    if origin.located is None or not _same(origin, lfn):
+        site.names_for(Identity.of_process()).ensure_makable([lfn])
+    element = site.writable(target.se)
     _refuse_known(site, origin, lfn, element)
-    guid = origin.located.entry.guid if origin.located and _same(origin, lfn) else None
-    if guid is None and any(one.placement == "guid" for one in element.settings.protocols):
-        guid = uuid.uuid4().bytes
+    gone = make_way(site, [lfn], element)
+    guid = _guid(origin, lfn, element)
     stored = _by_storages(site, origin, lfn, element, guid, note)
     if stored.way == "":
         stored = _through_here(site, origin, lfn, element, guid, note)._replace(remark=stored.remark)
@@ -207,8 +184,23 @@ def _to_lfn(site: Site, origin: Origin, target: Place, note: Note) -> Copied:
         if stored.way != FOUND:
             element.remove([lfn], {lfn: guid})
         raise
-    shown = f"{lfn}@{element.name}"
-    return Copied(origin.shown, shown, origin.size_bytes, stored.checksum, stored.way, stored.remark)
+    remarks = [stored.remark, MADE_WAY if gone else ""]
+    return Copied(
+        origin.shown,
+        f"{lfn}@{element.name}",
+        origin.size_bytes,
+        stored.checksum,
+        stored.way,
+        "; ".join(filter(None, remarks)),
+    )
+
+
+def _guid(origin: Origin, lfn: Lfn, element: StorageElement) -> bytes | None:
+    """Return the GUID of a copy: the file's own, or a new one for a new file, or to store it by."""
+    known = origin.located.entry.guid if origin.located is not None and _same(origin, lfn) else None
+    if known is not None or (_same(origin, lfn) and not element.by_guid):
+        return known
+    return uuid.uuid4().bytes
 
 
 class _Stored(NamedTuple):
@@ -325,14 +317,7 @@ def _contents(site: Site, lfn: Lfn, partial: Path | None) -> Contents | None:
 
 def _confirm(element: StorageElement, lfn: Lfn, guid: bytes | None, seen: Checksum) -> None:
     """Compare what the storage has with what went there, where the source told no checksum before."""
-    try:
-        found = element.checksum([lfn], guids={lfn: guid}).one(lfn)
-    except (Unsupported, NoPlan):
-        total = Adler32()
-        with element.open(lfn, guid) as reader:
-            for piece in reader.stream():
-                total.update(piece)
-        found = total.checksum
+    found = adler32_at(element, lfn, guid)
     if found != seen:
         element.remove([lfn], {lfn: guid})
         raise ChecksumMismatch(f"write {lfn} to {element.name}", f"the storage has {found}, {seen} was sent")
@@ -344,8 +329,7 @@ def _adopt(element: StorageElement, origin: Origin, lfn: Lfn, guid: bytes | None
     stored = element.stat([lfn], {lfn: guid}).one(lfn)
     same = stored.size_bytes == origin.size_bytes and origin.checksum is not None
     if same:
-        found = element.checksum([lfn], guids={lfn: guid}).one(lfn)
-        same = found == origin.checksum
+        same = adler32_at(element, lfn, guid) == origin.checksum
     if not same:
         raise AlreadyExists(
             wanted,
@@ -357,8 +341,10 @@ def _adopt(element: StorageElement, origin: Origin, lfn: Lfn, guid: bytes | None
 def _register(site: Site, origin: Origin, element: StorageElement, new: NewFile) -> None:
     """Tell the catalogue and the link tree of a copy."""
     lfn = new.lfn
-    if _same(origin, lfn):
-        site.catalogue.add_replicas([NewReplica(lfn, element.name, contents=new.contents)]).one(lfn)
+    if origin.located is not None and _same(origin, lfn):
+        nameless = element.by_guid and origin.located.entry.guid is None  # the copy's URL keeps its GUID
+        url = element.registration_url(lfn, new.guid) if nameless else None
+        site.catalogue.add_replicas([NewReplica(lfn, element.name, url, contents=new.contents)]).one(lfn)
     else:
         site.catalogue.register([new]).one(lfn)
     path = element.local_path(lfn, new.guid)
@@ -367,8 +353,8 @@ def _register(site: Site, origin: Origin, element: StorageElement, new: NewFile)
 
 
 def _to_url(site: Site, origin: Origin, url: str, note: Note) -> Copied:
-    driver, path = driver_for(site, url)
-    _refuse_banned(site, url)
+    _refuse_banned(site, url, "write")
+    driver, path = site.elements.driver_for(url)
     if path.endswith("/"):
         path += origin.name
     with driver.put(path, origin.size_bytes, origin.checksum) as upload:
@@ -378,12 +364,12 @@ def _to_url(site: Site, origin: Origin, url: str, note: Note) -> Copied:
     return Copied(origin.shown, driver.url(path), origin.size_bytes, seen, str(Way.STREAMED), remark)
 
 
-def _refuse_banned(site: Site, url: str) -> None:
-    """Raise `NoPlan` where the URL is of an element that the settings forbid to write to."""
+def _refuse_banned(site: Site, url: str, operation: Operation) -> None:
+    """Raise `NoPlan` where the URL is of an element at which the settings forbid the operation."""
     for element in site.elements:
         with contextlib.suppress(BadRequest):
             element.place_at(url)
-            element.plan("write")
+            element.plan(operation)
 
 
 def _to_path(origin: Origin, path: Path, note: Note) -> Copied:

@@ -10,13 +10,14 @@ from typing import Literal, NamedTuple
 
 import sqlalchemy as sa
 
+from vse.app.namespace import local_path
 from vse.app.site import Site
 from vse.catalogue.upstream import build as build_upstream
 from vse.config.settings import UpstreamSettings
 from vse.db.tables import directories
-from vse.errors import NoSuchEntry, VseError
+from vse.errors import VseError
 from vse.linktree.tree import Synced
-from vse.model import Lfn, ReplicaState
+from vse.model import Lfn
 from vse.storage.element import StorageElement
 
 _LOW_SPACE = 0.05
@@ -33,6 +34,8 @@ class Finding(NamedTuple):
 
 def examine(site: Site) -> Iterator[Finding]:
     """Yield a finding for each part of the site; a part that fails does not stop the others."""
+    for remark in site.remarks:
+        yield Finding("settings", "warning", str(remark), "take it out of the settings, or see vse se show")
     yield _tried("database", lambda: _database(site))
     for element in site.elements:
         yield _tried(f"storage element {element.name}", partial(_element, element))
@@ -80,11 +83,8 @@ def _element(element: StorageElement) -> Finding:
 def _upstream(settings: UpstreamSettings) -> Finding:
     upstream = build_upstream(settings)
     started = time.monotonic()
-    answer = upstream.resolve([Lfn("/vse-doctor-asks-for-no-file")])
+    upstream.probe()
     wait_ms = (time.monotonic() - started) * 1000
-    for error in answer.failed.values():
-        if not isinstance(error, NoSuchEntry):
-            raise error
     return Finding(f"upstream {upstream.name}", "good", f"answers in {wait_ms:.0f} ms")
 
 
@@ -100,9 +100,7 @@ def _queue(site: Site) -> Finding:
 def _linkable(site: Site) -> Iterator[tuple[Lfn, Path]]:
     for located in site.catalogue.find(Lfn("/"), "*"):
         for replica in located.replicas:
-            if replica.state != ReplicaState.AVAILABLE or replica.se not in site.elements:
-                continue
-            path = site.elements.get(replica.se).local_path(located.entry.lfn)
-            if path is not None and path.exists():
+            path = local_path(site, replica, located.entry.guid)
+            if path is not None:
                 yield located.entry.lfn, path
                 break

@@ -7,11 +7,12 @@ gone (the same command goes on from there), never a file that nobody knows.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vse.app.places import Place
+from vse.app.places import Place, real_place
 from vse.app.site import Site
 from vse.catalogue.port import NewReplica
 from vse.errors import (
@@ -25,6 +26,7 @@ from vse.errors import (
     VseError,
 )
 from vse.model import Adler32, BulkResult, Checksum, Identity, Lfn, Located, Replica, ReplicaState
+from vse.staging.protection import stored_as
 from vse.storage.element import StorageElement
 
 
@@ -44,8 +46,17 @@ class Removal(NamedTuple):
 # -- removing ----------------------------------------------------------------------------------------
 
 
-def plan_removal(site: Site, place: Place, *, last_copy: bool = False) -> list[Removal]:
+def into_trash(site: Site, forever: bool) -> bool:
+    """Whether names go to the trash, with their copies left where they are until it is emptied."""
+    return site.settings.catalogue.trash_s > 0 and not forever
+
+
+def plan_removal(
+    site: Site, place: Place, *, last_copy: bool = False, forever: bool = False
+) -> list[Removal]:
     """Return all that `remove` would do for one place, having looked whether it may.
+
+    A whole name goes to the trash where the site keeps one, unless ``forever``; its copies then stay.
 
     Raises `Denied` for the only copy of a file unless ``last_copy``, and for names that an upstream
     catalogue tells of; `NoPlan` where a storage element lets nothing be removed.
@@ -53,17 +64,25 @@ def plan_removal(site: Site, place: Place, *, last_copy: bool = False) -> list[R
     lfn = place.lfn
     if lfn is None:
         raise BadRequest(f"remove {place}", "it is no name of the catalogue", "name an LFN, or LFN@SE")
-    located = site.catalogue.resolve([lfn]).ok.get(lfn)
-    if located is None:
-        return [_directory(site, lfn, place.se)]
+    names = site.names_for(Identity.of_process())
+    entry = names.stat([lfn]).one(lfn)
+    lfn = entry.lfn
+    if not place.se:
+        names.ensure_removable([lfn])
+    if entry.kind != "file":
+        return [_no_file(lfn, entry.kind, place.se)]
+    located = names.resolve([lfn]).one(lfn)
     _refuse_upstreams(site, located, f"remove {place}")
     if not place.se:
+        if into_trash(site, forever):
+            return [Removal(lfn, "", located.entry.size_bytes, lfn, None)]
         copies = [_copy(site, located, replica) for replica in located.replicas]
         return [*copies, Removal(lfn, "", located.entry.size_bytes, lfn, None)]
-    here = [one for one in located.replicas if _name(site, one.se) == place.se]
+    here = [one for one in located.replicas if site.elements.name_of(one.se) in site.names_in(place.se)]
     if not here:
         has = ", ".join(one.se for one in located.replicas) or "none"
         raise NoSuchReplica(f"remove {place}", f"it has no copy there; it has: {has}")
+    names.ensure_writable([lfn])
     others = [one for one in located.replicas if one not in here and one.state is ReplicaState.AVAILABLE]
     if not others and not last_copy:
         raise Denied(
@@ -74,12 +93,9 @@ def plan_removal(site: Site, place: Place, *, last_copy: bool = False) -> list[R
     return [_copy(site, located, replica) for replica in here]
 
 
-def _directory(site: Site, lfn: Lfn, se: str) -> Removal:
-    site.catalogue.stat([lfn]).one(lfn)
+def _no_file(lfn: Lfn, kind: str, se: str) -> Removal:
     if se:
-        raise BadRequest(
-            f"remove {lfn}@{se}", "it is a directory", "name files, or an empty directory by its LFN"
-        )
+        raise BadRequest(f"remove {lfn}@{se}", f"it is a {kind}", "name files, or a whole name by its LFN")
     return Removal(lfn, "", None, lfn, None)
 
 
@@ -92,35 +108,34 @@ def _refuse_upstreams(site: Site, located: Located, wanted: str) -> None:
         raise Denied(wanted, f"the name belongs to {name}, which tells of it", "ask there")
 
 
-def _name(site: Site, se: str) -> str:
-    """The element's own name, where an alias is given."""
-    return site.elements.get(se).name if se in site.elements else se
-
-
 def _copy(site: Site, located: Located, replica: Replica) -> Removal:
     """Return how a copy is removed; raise where its element is not known or forbids it."""
     element = site.elements.get(replica.se)
     element.plan("remove")
     if not element.can("remove"):
         raise Unsupported(f"remove {replica.lfn}@{replica.se}", "no driver of it can remove")
-    stored, guid = replica.lfn, located.entry.guid
-    if replica.url is not None:
-        place = element.place_at(replica.url)
-        stored, guid = place.lfn or stored, place.guid or guid
+    stored, guid = stored_as(element, replica, located.entry.guid)
     return Removal(replica.lfn, replica.se, located.entry.size_bytes, stored, guid)
 
 
-def remove(site: Site, removals: Sequence[Removal], note: Callable[[Removal], None] = lambda _: None) -> None:
+def remove(
+    site: Site,
+    removals: Sequence[Removal],
+    note: Callable[[Removal], None] = lambda _: None,
+    *,
+    forever: bool = False,
+) -> None:
     """Carry removals out, in their order. A copy that is gone already is only forgotten."""
+    names = site.names_for(Identity.of_process())
     for one in removals:
         if one.se:
             element = site.elements.get(one.se)
             with contextlib.suppress(NoSuchFile):
                 element.remove([one.stored], {one.stored: one.guid}).one(one.stored)
-            site.catalogue.remove_replicas([one.lfn], one.se).one(one.lfn)
+            site.catalogue.acting(names.identity.name).remove_replicas([one.lfn], one.se).one(one.lfn)
             relink(site, one.lfn)
         else:
-            site.catalogue.remove([one.lfn]).one(one.lfn)
+            names.remove([one.lfn], forever=forever).one(one.lfn)
             site.links.drop([one.lfn])
         note(one)
 
@@ -129,23 +144,20 @@ def relink(site: Site, lfn: Lfn) -> None:
     """Make the link of a file lead to a copy on this machine, or nowhere if there is none."""
     located = site.catalogue.resolve([lfn]).ok.get(lfn)
     for replica in located.replicas if located else ():
-        path = _local_path(site, replica, located)
+        path = local_path(site, replica, located.entry.guid) if located else None
         if path is not None:
             site.links.ensure({lfn: path})
             return
     site.links.drop([lfn])
 
 
-def _local_path(site: Site, replica: Replica, located: Located | None) -> Path | None:
+def local_path(site: Site, replica: Replica, guid: bytes | None) -> Path | None:
+    """Return where a copy can be opened on this machine now; None where it cannot."""
     if replica.se not in site.elements or replica.state is not ReplicaState.AVAILABLE:
         return None
     element = site.elements.get(replica.se)
-    stored, guid = replica.lfn, located.entry.guid if located else None
     try:
-        if replica.url is not None:
-            place = element.place_at(replica.url)
-            stored, guid = place.lfn or stored, place.guid or guid
-        path = element.local_path(stored, guid)
+        path = element.local_path(*stored_as(element, replica, guid))
     except VseError:
         return None
     return path if path is not None and path.is_file() else None
@@ -170,19 +182,22 @@ def move(site: Site, source: Lfn, target: Lfn) -> Moved:
     A target that is a directory gets the name below it. Raises `AlreadyExists` for one that is taken, and
     `Unsupported` for a directory of which a storage cannot rename its part; nothing is changed then.
     """
-    entries = site.catalogue.stat([source, target])
-    entry = entries.one(source)
-    taken = entries.ok.get(target)
-    if taken is not None and taken.kind == "directory":
-        target = target.child(source.name)
-        taken = site.catalogue.stat([target]).ok.get(target)
+    names = site.names_for(Identity.of_process())
+    entry = names.stat([source]).one(source)
+    source, target = entry.lfn, real_place(site, target)
+    held = names.access([target]).ok.get(target)
+    if held is not None and held.kind == "directory":
+        target = held.lfn.child(source.name)
+    taken = names.stat([target]).ok.get(target)
+    names.ensure_removable([source])
+    names.ensure_makable([target])
     if taken is not None:
         raise AlreadyExists(
             f"rename {source} to {target}", f"{target} is there already", "choose another name"
         )
     if target.is_below(source):
         raise BadRequest(f"rename {source} to {target}", "a directory cannot be moved into itself")
-    below = list(site.catalogue.find(source, "*"))
+    below = list(site.catalogue.find(source, "*")) if entry.kind in ("file", "directory") else []
     for located in below:
         _refuse_upstreams(site, located, f"rename {source}")
     derived = sorted({one.se for located in below for one in located.replicas if one.url is None})
@@ -192,7 +207,7 @@ def move(site: Site, source: Lfn, target: Lfn) -> Moved:
     pinned = _pinned(site, source, target, below, kept)
     _rename_files(site, renamed, source, target)
     try:
-        site.catalogue.rename(source, target)
+        names.rename(source, target)
     except VseError:
         _rename_files(site, renamed, target, source)
         raise
@@ -245,7 +260,7 @@ def _pinned(
         NewReplica(
             _moved(located.entry.lfn, source, target),
             one.se,
-            site.elements.get(one.se).url(located.entry.lfn, guid=located.entry.guid),
+            site.elements.get(one.se).registration_url(located.entry.lfn, located.entry.guid),
             one.state,
         )
         for located in below
@@ -279,6 +294,7 @@ def _rename_files(site: Site, names: Sequence[str], source: Lfn, target: Lfn) ->
 def make_directories(site: Site, places: Sequence[Place]) -> BulkResult[None]:
     """Make directories of the catalogue; with ``se``, on that storage as well."""
     owner = Identity.of_process()
+    names = site.names_for(owner)
     result: BulkResult[None] = BulkResult()
     for place in places:
         lfn = place.lfn
@@ -287,9 +303,11 @@ def make_directories(site: Site, places: Sequence[Place]) -> BulkResult[None]:
                 raise BadRequest(
                     f"make the directory {place}", "it is no name of the catalogue", f"mkdir {place}"
                 )
+            lfn = real_place(site, lfn)
             if place.se:
+                names.ensure_makable([lfn])
                 site.elements.get(place.se).make_directory(lfn)
-            site.catalogue.make_directories([lfn], owner.name, owner.groups[0]).one(lfn)
+            names.make_directories([lfn], owner.name, owner.groups[0]).one(lfn)
         except VseError as error:
             result.failed[str(place)] = error
         else:
@@ -298,11 +316,15 @@ def make_directories(site: Site, places: Sequence[Place]) -> BulkResult[None]:
 
 
 class Sums(NamedTuple):
-    """The checksums of one copy: as its storage says, and of the bytes as they are read; or why not."""
+    """The checksums of one copy: as its storage says, and of the bytes as they are read; or why not.
+
+    ``told`` is of the element's ChecksumType; ``alike`` is computed in the same manner, where it can be.
+    """
 
     se: str
     told: Checksum | VseError | None
     computed: Checksum | VseError
+    alike: Checksum | None = None
 
 
 class Compared(NamedTuple):
@@ -315,14 +337,13 @@ class Compared(NamedTuple):
     @property
     def differ(self) -> bool:
         """Whether two of all those that are known are not the same."""
-        known = {
-            one for copy in self.copies for one in (copy.told, copy.computed) if isinstance(one, Checksum)
-        }
-        return len(known | ({self.catalogue} if self.catalogue else set())) > 1
+        every = (one for copy in self.copies for one in (copy.told, copy.computed, copy.alike))
+        known = {one for one in (self.catalogue, *every) if isinstance(one, Checksum)}
+        return len(known) > len({one.algorithm for one in known})
 
 
 def checksums(site: Site, lfn: Lfn, note: Callable[[int], None] = lambda _: None) -> Compared:
-    """Compare the adler32 of a file: in the catalogue, as each storage tells it, and computed here."""
+    """Compare the checksums of a file: in the catalogue, as each storage tells it, and computed here."""
     located = site.lookup.resolve([lfn]).one(lfn)
     if not located.replicas:
         raise NoSuchReplica(f"compute the checksum of {lfn}", "the catalogue knows no copy of it")
@@ -334,25 +355,24 @@ def _sums(site: Site, located: Located, replica: Replica, note: Callable[[int], 
     told: Checksum | VseError | None
     try:
         element = site.elements.get(replica.se)
-        place = element.place_at(replica.url) if replica.url else None
-        stored = (place.lfn if place else None) or replica.lfn
-        guid = (place.guid if place else None) or located.entry.guid
-        told = element.checksum([stored], guids={stored: guid}).one(stored)
+        stored, guid = stored_as(element, replica, located.entry.guid)
+        told = element.checksum([stored], element.settings.checksum_type, {stored: guid}).one(stored)
     except (Unsupported, NoPlan):
         told = None
     except VseError as error:
         told = error
+    algorithm = told.algorithm if isinstance(told, Checksum) else ""
+    digest = hashlib.new(algorithm, usedforsecurity=False) if algorithm in ("md5", "sha256") else None
+    total = Adler32()
     try:
-        return Sums(replica.se, told, _computed(site, located, replica, note))
+        source = site.elements.plan_read([replica], located.entry.guid).sources[0]
+        with site.elements.open(source) as reader:
+            for piece in reader.stream():
+                total.update(piece)
+                if digest:
+                    digest.update(piece)
+                note(len(piece))
     except VseError as error:
         return Sums(replica.se, told, error)
-
-
-def _computed(site: Site, located: Located, replica: Replica, note: Callable[[int], None]) -> Checksum:
-    source = site.elements.plan_read([replica], located.entry.guid).sources[0]
-    total = Adler32()
-    with site.elements.open(source) as reader:
-        for piece in reader.stream():
-            total.update(piece)
-            note(len(piece))
-    return total.checksum
+    alike = Checksum(algorithm, digest.hexdigest()) if digest else None
+    return Sums(replica.se, told, total.checksum, alike)

@@ -50,7 +50,7 @@ def read(site: Site, text: str, *, written_to: bool = False) -> Place:
         return Place(url=text)
     if not text.startswith(("/", "lfn:", "alien:")):
         return Place(path=Path(text).expanduser())
-    lfn, se = split_name(site, text)
+    lfn, se = split_name(site, text, written_to=written_to)
     if se or not text.startswith("/"):
         return Place(lfn=lfn, se=se)
     known, there = _known(site, lfn, written_to), _there(Path(text), written_to)
@@ -63,8 +63,26 @@ def read(site: Site, text: str, *, written_to: bool = False) -> Place:
     return Place(path=Path(text)) if there else Place(lfn=lfn)
 
 
-def split_name(site: Site, text: str) -> tuple[Lfn, str]:
-    """Return the LFN and the storage element (or ``""``) of ``LFN[@SE]``; names may hold an @ themselves."""
+def real_place(site: Site, lfn: Lfn) -> Lfn:
+    """Return the name that ``lfn`` really has or would get, where a link is on its way.
+
+    Storages know no links: what is written below one goes to where it leads.
+    """
+    above = lfn
+    while above != "/":
+        above = above.parent
+        led = site.catalogue.access([above]).ok.get(above)
+        if led is not None:
+            return Lfn(led.lfn.rstrip("/") + lfn[len(above.rstrip("/")) :])
+    return lfn
+
+
+def split_name(site: Site, text: str, *, written_to: bool = False) -> tuple[Lfn, str]:
+    """Return the LFN and the storage element (or ``""``) of ``LFN[@SE]``; names may hold an @ themselves.
+
+    The name of a group stands for any copy at one of its elements, and where it is ``written_to`` for the
+    first that can be.
+    """
     name, at, se = text.rpartition("@")
     if not at or not _ELEMENT.fullmatch(se):
         return Lfn.parse(text), ""
@@ -72,7 +90,10 @@ def split_name(site: Site, text: str) -> tuple[Lfn, str]:
         whole = Lfn.parse(text)
         if whole in site.lookup.stat([whole]).ok:
             return whole, ""
-    return Lfn.parse(name), site.elements.get(se).name
+    if written_to:
+        return Lfn.parse(name), site.writable(se).name
+    names = site.names_in(se)
+    return Lfn.parse(name), se if len(names) > 1 else next(iter(names))
 
 
 def _known(site: Site, lfn: Lfn, written_to: bool) -> bool:

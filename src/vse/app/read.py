@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from vse.app.site import Site
-from vse.errors import AlreadyExists, ChecksumMismatch, NoSuchReplica, SizeMismatch, StorageFault, VseError
-from vse.model import Adler32, Lfn, Located
+from vse.errors import (
+    AlreadyExists,
+    ChecksumMismatch,
+    NoPlan,
+    NoSuchReplica,
+    SizeMismatch,
+    StorageFault,
+    Unsupported,
+    VseError,
+)
+from vse.model import Adler32, Checksum, Lfn, Located
+from vse.storage.element import StorageElement
 
 
 def stream_file(site: Site, located: Located) -> Iterator[memoryview]:
@@ -38,7 +49,7 @@ def stream_file(site: Site, located: Located) -> Iterator[memoryview]:
             last = error
             continue
         _confirm(located, done)
-        site.catalogue.note_access([lfn], source.se, site.clock())
+        site.accesses.note(source.se, [lfn])
         return
     if last is not None:
         raise last
@@ -73,6 +84,18 @@ def fetch(
         raise StorageFault(f"write {target}", error.strerror or str(error)) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def adler32_at(element: StorageElement, lfn: Lfn, guid: bytes | None) -> Checksum:
+    """Return the adler32 of a file: as its storage tells it (ChecksumType), else of its bytes."""
+    if element.settings.checksum_type == "adler32":
+        with suppress(Unsupported, NoPlan):
+            return element.checksum([lfn], guids={lfn: guid}).one(lfn)
+    total = Adler32()
+    with element.open(lfn, guid) as reader:
+        for piece in reader.stream():
+            total.update(piece)
+    return total.checksum
 
 
 def _confirm(located: Located, done: Adler32) -> None:

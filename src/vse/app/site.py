@@ -4,22 +4,43 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import sqlalchemy as sa
 
+from vse.catalogue.datasets import Datasets
+from vse.catalogue.guarded import Guarded
+from vse.catalogue.guarded_metadata import GuardedMetadata
 from vse.catalogue.lookup import Lookup
+from vse.catalogue.metadata import Metadata
+from vse.catalogue.port import Names
+from vse.catalogue.registrations import Recipient, Registrar, Registrations
+from vse.catalogue.selection import Selector
 from vse.catalogue.sql import SqlCatalogue
+from vse.catalogue.upstream import Mapped
 from vse.catalogue.upstream import build as build_upstream
-from vse.config.load import Loaded
+from vse.config.load import FILE_NAME, Loaded
+from vse.config.remarks import Remark
 from vse.config.settings import Settings
+from vse.config.topology import elements_for
 from vse.db import Database
+from vse.errors import VseError
 from vse.linktree.tree import LinkTree
-from vse.model import Clock, Closing
+from vse.model import Clock, Closing, Identity, Replica
+from vse.model.identity import user_name
+from vse.staging.approval import ApprovalRule
+from vse.staging.external import External
+from vse.staging.filters import Filters
+from vse.staging.filters_names import WithVirtual
+from vse.staging.pins import Pins
+from vse.staging.quarantine import Quarantine
+from vse.staging.quotas import Quotas
+from vse.staging.readers import Accesses, Noted
+from vse.staging.replication import Replication
 from vse.staging.requests import Staging
 from vse.staging.stager import Parts, Stager
 from vse.staging.status import Progress
@@ -28,7 +49,11 @@ from vse.staging.why import Explainer
 from vse.storage.element import Elements, StorageElement
 from vse.transfer.lifecycle import Policy
 from vse.transfer.queue import Queue
-from vse.transfer.verification import NoVerifier, Readers, Verifier
+from vse.transfer.verification import Readers, Verifier, reader_command
+
+if TYPE_CHECKING:
+    from vse.monitor.metrics import Metrics
+    from vse.staging.pool import Pool
 
 _SQLITE = "sqlite:///"
 
@@ -36,15 +61,18 @@ _SQLITE = "sqlite:///"
 class Site(Closing):
     """The parts of one site. Use it as a context manager; it may be shared between threads."""
 
-    def __init__(self, settings: Settings, root: Path, clock: Clock = time.time) -> None:
+    def __init__(
+        self, settings: Settings, root: Path, clock: Clock = time.time, remarks: Sequence[Remark] = ()
+    ) -> None:
         self.settings = settings
+        self.remarks = tuple(remarks)
         self.root = root
         self.clock = clock
 
     @classmethod
     def open(cls, loaded: Loaded, clock: Clock = time.time) -> Self:
         """Build a site from settings as `vse.config.load.load` returns them."""
-        return cls(loaded.settings, loaded.root, clock)
+        return cls(loaded.settings, loaded.root, clock, loaded.remarks)
 
     @cached_property
     def database(self) -> Database:
@@ -53,13 +81,108 @@ class Site(Closing):
     @cached_property
     def catalogue(self) -> SqlCatalogue:
         """The names this site knows, and those that upstreams told of, without asking anybody."""
-        return SqlCatalogue(self.database, self.clock)
+        return SqlCatalogue(self.database, self.clock, self.settings.catalogue.trash_s)
+
+    @cached_property
+    def administrators(self) -> frozenset[str]:
+        """Who may do all in the catalogue: those of the settings, and the owner of this site's vse.toml."""
+        named = frozenset(self.settings.catalogue.administrators)
+        path = self.root / FILE_NAME
+        return named | {user_name(path.stat().st_uid)} if path.exists() else named
+
+    def names_for(self, identity: Identity) -> Guarded:
+        """The catalogue as ``identity`` may see and change it."""
+        return Guarded(self.catalogue.acting(identity.name), identity, self.administrators)
+
+    def lookup_for(self, identity: Identity) -> Guarded:
+        """Likewise, reading what upstreams tell, too."""
+        acting = self.catalogue.acting(identity.name)
+        return Guarded(acting, identity, self.administrators, self.names)
 
     @cached_property
     def lookup(self) -> Lookup:
         """The names of the catalogue and of the upstreams behind it."""
-        upstreams = [build_upstream(upstream) for upstream in self.settings.upstreams.values()]
-        return Lookup(self.catalogue, upstreams, self.clock, self.settings.upstreams)
+        upstreams, settings = list(self.upstreams.values()), self.settings
+        return Lookup(self.catalogue, upstreams, self.clock, settings.upstreams, settings.catalogue.offline)
+
+    @cached_property
+    def filters(self) -> Filters:
+        """What can be made of files on their way in."""
+        return Filters(self.settings.filters, self.lookup, self.verifier, self.settings.stager.scratch)
+
+    @cached_property
+    def names(self) -> Names:
+        """What `lookup` knows, and beside it the names that filters can make."""
+        return WithVirtual(self.lookup, self.filters) if self.filters else self.lookup
+
+    @cached_property
+    def quarantine(self) -> Quarantine:
+        """What failed verification."""
+        return Quarantine(self.database, self.catalogue, self.elements, self.settings.quarantine, self.clock)
+
+    @cached_property
+    def upstreams(self) -> dict[str, Mapped]:
+        """The clients of the upstream catalogues, by name, in the order of the settings."""
+        return {name: build_upstream(settings) for name, settings in self.settings.upstreams.items()}
+
+    @cached_property
+    def registrations(self) -> Registrations:
+        """What upstreams are to be told of copies made here."""
+        return Registrations(self.database, self.catalogue.rows.upstreams.ids)
+
+    @cached_property
+    def registrar(self) -> Registrar:
+        """Tells the upstreams that want to be told."""
+        recipients = {
+            name: Recipient(self.upstreams[name], settings, settings.batch)
+            for name, settings in self.settings.upstreams.items()
+            if settings.register_replicas
+        }
+        return Registrar(self.registrations, recipients, self.catalogue, self._url_of, self.clock)
+
+    def _url_of(self, replica: Replica, guid: bytes | None) -> str | None:
+        """Return where others find a copy, for their catalogue."""
+        if replica.url is not None:
+            return replica.url
+        try:
+            return self.elements.get(replica.se).registration_url(replica.lfn, guid)
+        except VseError:
+            return None
+
+    @cached_property
+    def metadata(self) -> Metadata:
+        """The tags of names, and finding by them."""
+        return Metadata(self.catalogue)
+
+    def metadata_for(self, identity: Identity) -> GuardedMetadata:
+        """Likewise, as ``identity`` may see and change them."""
+        return GuardedMetadata(self.metadata, self.names_for(identity))
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """Figures that the door tells; empty until a part is added."""
+        from vse.monitor.metrics import Metrics
+
+        return Metrics()
+
+    @cached_property
+    def datasets(self) -> Datasets:
+        return Datasets(self.database, self.catalogue.rows, self.clock)
+
+    @cached_property
+    def selector(self) -> Selector:
+        """Answers dataset queries of every kind, asking upstreams where that is due."""
+        return Selector(
+            self.lookup,
+            self.datasets,
+            self.settings.datasets,
+            WithVirtual(self.lookup, self.filters).widened,
+        )
+
+    @cached_property
+    def known_selector(self) -> Selector:
+        """Likewise, but nobody is asked."""
+        return Selector(self.catalogue, self.datasets, self.settings.datasets)
 
     @cached_property
     def elements(self) -> Elements:
@@ -68,7 +191,24 @@ class Site(Closing):
     @property
     def destination(self) -> StorageElement:
         """The storage element that staged files go to."""
-        return self.elements.default_destination(self.settings.stager.destination)
+        return self.writable()
+
+    def writable(self, name: str = "") -> StorageElement:
+        """Return where files go that are sent to ``name`` (where empty: to ``stager.destination``).
+
+        That is the storage element of this name; or of what the name stands for at this site (a group, and
+        AssociatedSEs) the first that can be written. Raises `NoSuchElement`, and `NoPlan` with every reason.
+        """
+        name = name or self.settings.stager.destination
+        if not name or name in self.elements:
+            return self.elements.default_destination(name)
+        return self.elements.first_writable(elements_for(self.settings, name), f"write to {name}")
+
+    def names_in(self, name: str) -> frozenset[str]:
+        """Return the storage elements that ``name`` stands for, by their own names; `NoSuchElement`."""
+        if name in self.elements:
+            return frozenset({self.elements.name_of(name)})
+        return frozenset(map(self.elements.name_of, elements_for(self.settings, name)))
 
     @cached_property
     def links(self) -> LinkTree:
@@ -82,11 +222,14 @@ class Site(Closing):
     def staging(self) -> Staging:
         return Staging(
             database=self.database,
-            names=self.lookup,
+            names=self.names,
             catalogue=self.catalogue,
             elements=self.elements,
             queue=self.queue,
             clock=self.clock,
+            find=self.selector.find,
+            filters=self.filters,
+            approval=ApprovalRule.of(self.settings.stager),
         )
 
     @cached_property
@@ -97,18 +240,54 @@ class Site(Closing):
     def explainer(self) -> Explainer:
         return Explainer(
             database=self.database,
-            names=self.lookup,
+            names=self.names,
             elements=self.elements,
             queue=self.queue,
             clock=self.clock,
         )
 
     @cached_property
+    def pool(self) -> Pool:
+        """The storage elements that make room by themselves; its `reservations` keep space for files."""
+        from vse.app.pool import build_pool
+
+        return build_pool(self)
+
+    @cached_property
+    def accesses(self) -> Accesses:
+        """What is read, and was."""
+        return Accesses(self.database, self.catalogue, self.elements, self.clock)
+
+    @cached_property
+    def noted(self) -> Noted:
+        """Reads that were served and are still to be recorded."""
+        return Noted(self.accesses.note)
+
+    @cached_property
+    def pins(self) -> Pins:
+        return Pins(self.database, self.clock)
+
+    @cached_property
+    def quotas(self) -> Quotas:
+        return Quotas(self.database)
+
+    @cached_property
+    def replication(self) -> Replication:
+        """Copies files that are read often."""
+        settings = self.settings.replication
+        return Replication(self.database, self.names, self.elements, self.staging, settings, self.clock)
+
+    @cached_property
     def verifier(self) -> Verifier:
         settings = self.settings.stager
-        if settings.verify == "checksum":
-            return NoVerifier()
-        return Readers(min(settings.slots, 2), settings.verify_timeout_s)
+        command = reader_command(settings.verify_memory_bytes)
+        return Readers(min(settings.slots, 2), settings.verify_timeout_s, command, settings.verify)
+
+    @cached_property
+    def external(self) -> External:
+        """The site's own staging command."""
+        settings = self.settings.stager
+        return External(settings.external, self.elements, self.catalogue, settings.scratch / "external")
 
     def stager(self, tell: Callable[[News], None] = lambda _: None) -> Stager:
         """Return a stager that links every file it stages, and tells of both."""
@@ -121,7 +300,19 @@ class Site(Closing):
             for error in failed.values():
                 tell(LinkRefused(news.lfn, error))
 
-        parts = Parts(self.lookup, self.catalogue, self.elements, self.queue, self.staging, self.verifier)
+        parts = Parts(
+            self.lookup,
+            self.catalogue,
+            self.elements,
+            self.queue,
+            self.staging,
+            self.verifier,
+            self.registrar,
+            self.filters,
+            self.quarantine.keep,
+            self.external,
+            self.pool.reservations,
+        )
         return Stager(parts, self.settings.stager, link_and_tell, self.clock)
 
     def _database_url(self) -> str:
@@ -139,7 +330,7 @@ class Site(Closing):
     def close(self) -> None:
         """Close what was opened. The site cannot be used after it."""
         made = self.__dict__
-        for name in ("verifier", "elements", "database"):
+        for name in ("lookup", "verifier", "elements", "database"):
             if name in made:
                 made[name].close()
 

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+from vse.app.namespace import local_path
+from vse.app.seen import ensure_findable
 from vse.app.site import Site
-from vse.errors import RequestIncomplete
-from vse.model import BulkResult, DatasetQuery, Identity, Lfn, ReplicaState
-from vse.staging.values import FileStaged, ItemState, News, Request, RequestStatus
+from vse.app.volumes import expire
+from vse.errors import NoPlan, RequestIncomplete
+from vse.model import BulkResult, DatasetQuery, Identity, Lfn
+from vse.staging.values import (
+    Conditions,
+    FileStaged,
+    ItemState,
+    News,
+    Request,
+    RequestState,
+    RequestStatus,
+)
 
 
 class StagingJob:
@@ -27,6 +39,11 @@ class StagingJob:
     @property
     def over(self) -> bool:
         return self.status().request.is_over
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it waits for somebody's approval."""
+        return self.status().request.state is RequestState.HELD
 
     def status(self) -> RequestStatus:
         (request,) = self._site.staging.get([self._request.id])
@@ -47,22 +64,29 @@ class StagingJob:
         """Make the links of all files of the dataset that are here, also of those that were before."""
         element = self._site.elements.get(self._request.destination)
         targets: dict[Lfn, Path] = {}
-        for located in self._site.catalogue.find(self._query.base, self._query.pattern):
-            held = any(
-                replica.se == element.name and replica.state == ReplicaState.AVAILABLE
-                for replica in located.replicas
-            )
-            path = element.local_path(located.entry.lfn) if held else None
-            if path is not None:
-                targets[located.entry.lfn] = path
+        for located in self._site.known_selector.find(self._query):
+            for replica in located.replicas:
+                held = self._site.elements.name_of(replica.se) == element.name
+                path = local_path(self._site, replica, located.entry.guid) if held else None
+                if path is not None:
+                    targets[located.entry.lfn] = path
         return self._site.links.ensure(targets)
 
 
-def stage_dataset(site: Site, query: DatasetQuery, destination: str = "") -> StagingJob:
+def stage_dataset(
+    site: Site, query: DatasetQuery, destination: str = "", conditions: Conditions | None = None
+) -> StagingJob:
     """Ask for ``query`` at ``destination`` (default: the site's). Raises `NoSuchEntry` for no file."""
-    element = site.elements.get(destination) if destination else site.destination
-    request = site.staging.request(query, Identity.of_process().name, element.name)
-    return StagingJob(site, query, request)
+    ensure_findable(site, query)
+    element = site.writable(destination)
+    if any(section.volumes for section in element.settings.protocols):
+        with suppress(NoPlan):
+            expire(site, element)  # makes room, and what is too old is not taken for here
+    asked, _ = site.selector.resolve(query)
+    request = site.staging.request(
+        asked, Identity.of_process().name, element.name, conditions or Conditions()
+    )
+    return StagingJob(site, asked, request)
 
 
 def end_of(status: RequestStatus, waited: bool) -> None:

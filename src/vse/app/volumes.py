@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 from vse.app.namespace import relink
 from vse.app.site import Site
 from vse.config.settings import ProtocolSettings
-from vse.errors import NoSuchReplica, Unsupported
+from vse.errors import NoSuchReplica, Unsupported, VseError
 from vse.model import BulkResult
 from vse.storage.drivers import build
 from vse.storage.drivers.volumes import Resynchronised, VolumesDriver
@@ -32,6 +34,24 @@ def expire(site: Site, element: StorageElement) -> BulkResult[int]:
             result.ok[lfn] = size_bytes
         result.failed.update(erased.failed)
     return result
+
+
+def tend(site: Site, stop: threading.Event, tell: Callable[[str, BulkResult[int]], None]) -> None:
+    """Expire the files of every element with volumes, every ``upkeep.expire_every_s`` until ``stop``.
+
+    ``tell`` hears of each element where something was erased, or could not be.
+    """
+    tended = [one for one in site.elements if any(section.volumes for section in one.settings.protocols)]
+    while tended and not stop.is_set():
+        for element in tended:
+            result: BulkResult[int]
+            try:
+                result = expire(site, element)
+            except VseError as error:
+                result = BulkResult(failed={element.name: error})
+            if result.ok or result.failed:
+                tell(element.name, result)
+        stop.wait(site.settings.upkeep.expire_every_s)
 
 
 def recount(element: StorageElement) -> list[Resynchronised]:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
+from vse.catalogue.beside import Beside
 from vse.catalogue.globs import matcher
 from vse.catalogue.sql_rows import Rows, split
 from vse.catalogue.sql_statements import Statements
@@ -91,6 +92,7 @@ class Answers:
     def __init__(self, statements: Statements, rows: Rows) -> None:
         self._statements = statements
         self._rows = rows
+        self._beside = Beside(statements, rows)
 
     # -- questions --------------------------------------------------------------------------------
 
@@ -98,10 +100,10 @@ class Answers:
         """Return what the find answers that are believed, and came after ``since_s``, are about."""
         return Coverage(row[0] for row in self._fresh_finds.rows(driver, upstream, now_s, since_s))
 
-    def earlier(self, driver: Any, upstream: int, question: Question) -> float | None:
-        """Return until when (s) an answer that holds that to ``question`` is or was believed, if any."""
-        wider = as_json(question.wider())
-        return max((row[0] for row in self._finds.rows(driver, upstream, wider)), default=None)
+    def earlier(self, driver: Any, upstream: int, question: Question) -> list[tuple[float, int]]:
+        """Return the answers that hold that to ``question``: until when (s) believed, how many files."""
+        rows: Any = self._finds.rows(driver, upstream, as_json(question.wider()))
+        return list(rows)
 
     def not_there(self, driver: Any, upstream: int, lfns: Sequence[Lfn], now_s: float) -> set[str]:
         """Return those of ``lfns`` that are still believed not to be there."""
@@ -115,6 +117,11 @@ class Answers:
         """Forget 'not there' answers that are believed no more."""
         self._purge.run(driver, now_s)
 
+    def expire(self, driver: Any, upstream: int, now_s: float) -> None:
+        """Believe nothing that ``upstream`` told beyond ``now_s``; it stays, and can be served as old."""
+        self._expire_answers.run(driver, now_s, upstream, now_s)
+        self._expire_files.run(driver, now_s, now_s, upstream)
+
     # -- what they told ---------------------------------------------------------------------------
 
     def take_in(
@@ -126,7 +133,7 @@ class Answers:
         of too, keeps its size and checksum: one that differs is returned and not stored. People,
         elements and the upstream must have been interned.
         """
-        chunk = Chunk(driver, self._statements, told_s)
+        chunk = Chunk(driver, self._statements, self._beside, told_s)
         chunk.look_up(located.entry.lfn for located, _ in told)
         which = self._rows.upstreams.ids(())[upstream]
         people, places = self._rows.principals.ids(()), self._rows.elements.ids(())
@@ -242,7 +249,7 @@ class Answers:
     @cached_property
     def _finds(self) -> Prepared:
         given = self._statements.given("questions")
-        query = sa.select(answers.c.expires_s).select_from(
+        query = sa.select(answers.c.expires_s, answers.c.found).select_from(
             given.table.join(answers, answers.c.question == given.text())
         )
         query = query.where(answers.c.upstream_id == bindparam("upstream"), answers.c.kind == FIND)
@@ -273,6 +280,23 @@ class Answers:
     def _purge(self) -> Prepared:
         statement = sa.delete(answers).where(answers.c.kind == NAME, answers.c.expires_s <= bindparam("now"))
         return self._statements.prepared(statement, "now")
+
+    @cached_property
+    def _expire_answers(self) -> Prepared:
+        statement = sa.update(answers).values(expires_s=bindparam("until"))
+        statement = statement.where(
+            answers.c.upstream_id == bindparam("upstream"), answers.c.expires_s > bindparam("now")
+        )
+        return self._statements.prepared(statement, "until", "upstream", "now")
+
+    @cached_property
+    def _expire_files(self) -> Prepared:
+        told = sa.exists().where(
+            replicas.c.file_id == files.c.id, replicas.c.upstream_id == bindparam("upstream")
+        )
+        statement = sa.update(files).values(fresh_until_s=bindparam("until"))
+        statement = statement.where(files.c.fresh_until_s > bindparam("now"), told)
+        return self._statements.prepared(statement, "until", "now", "upstream")
 
     @cached_property
     def _held_by_others(self) -> Prepared:

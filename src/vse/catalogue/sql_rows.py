@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 
 import sqlalchemy as sa
@@ -19,7 +18,7 @@ Pair = tuple[str, str]
 """A name as the tables hold it: its directory's path, and its last part."""
 
 _STATES = {str(state): state for state in ReplicaState}
-_file_id = itemgetter(0)
+_se = itemgetter(1)
 
 
 def split(lfn: str) -> Pair:
@@ -33,6 +32,20 @@ def join(path: str, name: str) -> str:
     return f"{path}/{name}" if path != "/" else f"/{name}"
 
 
+class _Names(dict[int, str]):
+    """Names by id; one not known yet is loaded when it is asked for."""
+
+    def __init__(self, load: Callable[[], None]) -> None:
+        super().__init__()
+        self._load = load
+
+    def __missing__(self, which: int) -> str:
+        self._load()
+        if which not in self:
+            raise KeyError(which)
+        return self[which]
+
+
 class Interned:
     """The ids of one table of names, kept in memory. Its rows are never removed or changed."""
 
@@ -41,7 +54,8 @@ class Interned:
         self._all = statements.names_of(table)
         self._add = statements.add_name(table)
         self._ids: dict[str, int] = {}
-        self._names: dict[int, str] = {}
+        self.names = _Names(self._load)
+        """The names by their ids, as they stand in other tables."""
         self._lock = threading.Lock()
 
     def ids(self, names: Iterable[str]) -> dict[str, int]:
@@ -67,18 +81,14 @@ class Interned:
 
     def name(self, which: int) -> str:
         """Return the name with id ``which``, as it stands in another table."""
-        try:
-            return self._names[which]
-        except KeyError:
-            self._load()
-            return self._names[which]
+        return self.names[which]
 
     def _load(self) -> None:
         with self._database.mapped("read the catalogue"):
             rows = self._all.rows(self._database.reader())
         with self._lock:
             self._ids.update((name, which) for which, name in rows)
-            self._names.update(rows)
+            self.names.update(rows)
 
 
 class Rows:
@@ -91,31 +101,48 @@ class Rows:
 
     def file(self, row: Row) -> Entry:
         lfn = Lfn(join(row[1], row[2]))
-        owner, group = self.principals.name(row[6]), self.principals.name(row[7])
-        return Entry._make((lfn, "file", row[3], row[4], row[5], owner, group, row[8], row[9], row[10]))
+        people = self.principals.names
+        owner, group = people[row[6]], people[row[7]]
+        return Entry._make((lfn, "file", row[3], row[4], row[5], owner, group, row[8], row[9], row[10], None))
 
     def directory(self, row: Row) -> Entry:
         _, path, owner_id, group_id, mode, created_s, modified_s = row
         owner, group = self.principals.name(owner_id), self.principals.name(group_id)
         return Entry(Lfn(path), "directory", None, None, None, owner, group, mode, created_s, modified_s)
 
-    def located(self, rows: Iterable[Row]) -> Iterator[tuple[Located, float | None]]:
-        """Yield each file of located rows with the time until which it is fresh (None: our own)."""
-        for _, group in groupby(rows, _file_id):
-            row = next(group)
-            entry = self.file(row)
-            if row[12] is None:
-                copies: tuple[Replica, ...] = ()
-            else:
-                copies = (self._replica(entry.lfn, row),)
-                for other in group:
-                    copies = (*copies, self._replica(entry.lfn, other))
-                if len(copies) > 1:
-                    copies = tuple(sorted(copies, key=itemgetter(1)))
-            inside = None if row[17] is None else Contents(row[17], row[18])
-            yield Located._make((entry, copies, inside)), row[11]
+    def special(self, row: Row) -> Entry:
+        _, path, name, kind, target, owner_id, group_id, mode, created_s, modified_s = row
+        owner, group = self.principals.name(owner_id), self.principals.name(group_id)
+        lfn = Lfn(join(path, name))
+        return Entry(lfn, kind, None, None, None, owner, group, mode, created_s, modified_s, target)
 
-    def _replica(self, lfn: Lfn, row: Row) -> Replica:
-        _, se, url, state, accessed_s, upstream = row[11:17]
-        origin = "" if upstream is None else self.upstreams.name(upstream)
-        return Replica._make((lfn, self.elements.name(se), url, _STATES[state], accessed_s, origin))
+    def located(self, rows: Iterable[Row]) -> Iterator[tuple[Located, float | None]]:
+        """Yield each file of located rows with the time until which it is fresh (None: our own).
+
+        One flat loop that makes its tuples directly: it decides how fast finding and resolving are.
+        """
+        people, places, upstreams = self.principals.names, self.elements.names, self.upstreams.names
+        make, states, none = tuple.__new__, _STATES, ()
+        last = 0
+        entry: Entry | None = None
+        copies: tuple[Replica, ...] = none
+        inside: Contents | None = None
+        until: float | None = None
+        for row in rows:
+            which, path, name, size, adler32, guid, owner, group, mode, made, changed, fresh = row[:12]
+            element, url, state, read, upstream, tree, entries = row[12:]
+            if which != last:
+                if last:
+                    yield make(Located, (entry, copies, inside)), until
+                last, until = which, fresh
+                lfn = Lfn(f"{path}/{name}" if path != "/" else f"/{name}")
+                known = (people[owner], people[group], mode, made, changed, None)
+                entry = make(Entry, (lfn, "file", size, adler32, guid, *known))
+                copies = none
+                inside = None if tree is None else Contents(tree, entries)
+            if element is not None:
+                origin = "" if upstream is None else upstreams[upstream]
+                copy = make(Replica, (lfn, places[element], url, states[state], read, origin))
+                copies = tuple(sorted((*copies, copy), key=_se)) if copies else (copy,)
+        if last:
+            yield make(Located, (entry, copies, inside)), until

@@ -13,8 +13,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
-from vse.db.prepared import Given, Prepared, bound_values, inserting
+from vse.catalogue.special_statements import SpecialStatements
+from vse.db.prepared import Given, Prepared, bound_values
 from vse.db.tables import contents, directories, files, principals, replicas
+from vse.db.tables_names import special_names
 
 _FILE_COLUMNS: tuple[Any, ...] = (
     files.c.id,
@@ -63,19 +65,12 @@ class Matching:
     GLOB = "glob"
 
 
-class Statements:
-    """The prepared statements; each is built when it is first used."""
+class Statements(SpecialStatements):
+    """Those of files, directories and replicas, and with them those of special names."""
 
     def __init__(self, dialect: sa.Dialect) -> None:
-        self._dialect = dialect
-        self.upserting = inserting(dialect)
+        super().__init__(dialect)
         self._pages: dict[tuple[str, bool], Prepared] = {}
-
-    def prepared(self, statement: sa.ClauseElement, *arguments: str) -> Prepared:
-        return Prepared(self._dialect, statement, *arguments)
-
-    def given(self, argument: str, width: int = 1) -> Given:
-        return Given(self._dialect, argument, width)
 
     # -- files ------------------------------------------------------------------------------------
 
@@ -107,7 +102,7 @@ class Statements:
         joined = joined.outerjoin(replicas, replicas.c.file_id == files.c.id)
         joined = joined.outerjoin(contents, contents.c.file_id == files.c.id)
         query = sa.select(*_FILE_COLUMNS, *_COPY_COLUMNS).select_from(joined)
-        return self.prepared(query if self._sqlite else query.order_by(files.c.id), "names")
+        return self.prepared(query if self.sqlite else query.order_by(files.c.id), "names")
 
     @cached_property
     def children(self) -> Prepared:
@@ -129,8 +124,12 @@ class Statements:
             found = self._pages[matching, further] = self._page(matching, further)
         return found
 
-    def _page(self, matching: str, further: bool) -> Prepared:
-        query = sa.select(*_FILE_COLUMNS).select_from(_named)
+    def filtered_page(self, matching: str, further: bool, condition: sa.ColumnElement[bool]) -> Prepared:
+        """As `page`, of those files alone that meet a ``condition`` on ``files``; made anew each time."""
+        return self._page(matching, further, condition)
+
+    def _page(self, matching: str, further: bool, *conditions: sa.ColumnElement[bool]) -> Prepared:
+        query = sa.select(*_FILE_COLUMNS).select_from(_named).where(*conditions)
         if further:
             query = query.where(directories.c.path > bindparam("path"), directories.c.path < bindparam("end"))
             arguments = ["path", "end", "limit"]
@@ -152,15 +151,11 @@ class Statements:
         if matching == Matching.EXACT:
             exact: sa.ColumnElement[bool] = files.c.name == pattern
             return exact
-        if self._sqlite:
+        if self.sqlite:
             matches: sa.ColumnElement[bool] = files.c.name.op("GLOB", is_comparison=True)(pattern)
             return matches
         like: sa.ColumnElement[bool] = files.c.name.like(pattern, escape="\\")
         return like
-
-    @property
-    def _sqlite(self) -> bool:
-        return self._dialect.name == "sqlite"
 
     # -- directories ------------------------------------------------------------------------------
 
@@ -242,15 +237,6 @@ class Statements:
         )
         return self.prepared(statement, "parent", "modified", "which")
 
-    def subtree(self) -> sa.ColumnElement[bool]:
-        """Directories ``source`` and those from ``start`` (``source/``) to ``end`` (``source0``)."""
-        path = directories.c.path
-        below = sa.and_(path > bindparam("start"), path < bindparam("end"))
-        return sa.or_(path == bindparam("source"), below)
-
-    def octets(self, text: Any) -> Any:
-        return sa.func.length(sa.cast(text, sa.LargeBinary)) if self._sqlite else sa.func.octet_length(text)
-
     # -- writing ----------------------------------------------------------------------------------
 
     @cached_property
@@ -265,16 +251,12 @@ class Statements:
     @cached_property
     def add_directory(self) -> Prepared:
         """A whole row of ``directories``."""
-        return self._add(directories)
+        return self.adding(directories)
 
     @cached_property
     def add_file(self) -> Prepared:
         """A whole row of ``files``."""
-        return self._add(files)
-
-    def _add(self, table: sa.Table) -> Prepared:
-        statement = sa.insert(table).values(bound_values(table))
-        return self.prepared(statement, *(column.name for column in table.columns))
+        return self.adding(files)
 
     @cached_property
     def describe_file(self) -> Prepared:
@@ -286,6 +268,24 @@ class Statements:
             .values({name: bindparam("new_" + name, type_=files.c[name].type) for name in changing})
         )
         return self.prepared(statement, *("new_" + name for name in changing), "which")
+
+    @cached_property
+    def own(self) -> dict[str, Prepared]:
+        """(owner, group, mode, id) by the kind of the object: 'f', 'd' or 's'."""
+        return {
+            kind: self.prepared(
+                sa.update(table)
+                .where(table.c.id == bindparam("which"))
+                .values(
+                    owner_id=bindparam("owner"), group_id=bindparam("new_group"), mode=bindparam("new_mode")
+                ),
+                "owner",
+                "new_group",
+                "new_mode",
+                "which",
+            )
+            for kind, table in (("f", files), ("d", directories), ("s", special_names))
+        }
 
     @cached_property
     def move_file(self) -> Prepared:
@@ -332,6 +332,14 @@ class Statements:
         return self.prepared(statement, "file", "element")
 
     @cached_property
+    def holding(self) -> Prepared:
+        """(element id, [file id, ...]) -> (file id,) of each that has a copy there."""
+        ids = self.given("ids")
+        joined = ids.table.join(replicas, replicas.c.file_id == ids.number())
+        query = sa.select(replicas.c.file_id).select_from(joined)
+        return self.prepared(query.where(replicas.c.element_id == bindparam("element")), "element", "ids")
+
+    @cached_property
     def note_access(self) -> Prepared:
         """(when_s, file id, element id): never back in time."""
         when: Any = bindparam("when", type_=sa.Float)
@@ -360,6 +368,23 @@ class Statements:
         """As `put_contents`, but not over those that are there: ours were verified."""
         statement = self.upserting(contents).values(bound_values(contents))
         return self.prepared(statement.on_conflict_do_nothing(), "file_id", "tree", "entries")
+
+    @cached_property
+    def set_replica(self) -> Prepared:
+        """(state, file id, element id)."""
+        statement = (
+            sa.update(replicas)
+            .where(replicas.c.file_id == bindparam("file"), replicas.c.element_id == bindparam("element"))
+            .values(state=bindparam("new_state"))
+        )
+        return self.prepared(statement, "new_state", "file", "element")
+
+    @cached_property
+    def named_by_guid(self) -> Prepared:
+        """(guid) -> (directory, name) of each file of that content, those in the trash too."""
+        query = sa.select(directories.c.path, files.c.name).select_from(_named)
+        query = query.where(files.c.guid == bindparam("guid", type_=sa.LargeBinary))
+        return self.prepared(query.order_by(directories.c.path, files.c.name), "guid")
 
     @cached_property
     def remove_contents(self) -> Prepared:

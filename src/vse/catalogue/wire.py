@@ -18,7 +18,10 @@ from vse.model import Contents, Entry, Lfn, Located, Replica, ReplicaState
 
 MAX_NAMES = 10_000
 """As many names as one request may ask for."""
-NDJSON = "application/x-ndjson"
+MAX_BODY_BYTES = 32 * 1024 * 1024
+"""As long a request as the door reads."""
+NAMES_PATH = "/api/v1/names"
+JSON, NDJSON = "application/json", "application/x-ndjson"
 
 _ENTRY = (
     "lfn",
@@ -32,6 +35,7 @@ _ENTRY = (
     "created_s",
     "modified_s",
 )
+_KINDS = ("file", "directory", "link", "collection")
 _REPLICA = ("se", "url", "state")
 _LOCATED = ("entry", "replicas", "contents")
 _CONTENTS = ("tree", "entries")
@@ -39,13 +43,20 @@ _ERROR = ("code", "wanted", "found", "todo", "retryable")
 _HEX8, _HEX32 = re.compile(r"[0-9a-f]{8}"), re.compile(r"[0-9a-f]{32}")
 
 
-def dumps(value: dict[str, Any]) -> bytes:
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def dumps(value: Any) -> bytes:
     """Return ``value`` as one line of JSON, without its end."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return _encode(value).encode("utf-8", "surrogatepass")
 
 
 def entry_to_json(entry: Entry) -> dict[str, Any]:
-    """Return ``{lfn, kind, size_bytes, adler32 (8 hex digits), guid (32), owner, group, mode, times}``."""
+    """Return ``{lfn, kind, size_bytes, adler32 (8 hex digits), guid (32), owner, group, mode, times}``.
+
+    A link has a ``target``, too.
+    """
+    target = {} if entry.target is None else {"target": entry.target}
     return {
         "lfn": entry.lfn,
         "kind": entry.kind,
@@ -57,6 +68,7 @@ def entry_to_json(entry: Entry) -> dict[str, Any]:
         "mode": entry.mode,
         "created_s": entry.created_s,
         "modified_s": entry.modified_s,
+        **target,
     }
 
 
@@ -82,11 +94,12 @@ def located_to_json(
 
 def entry_from_json(data: object) -> Entry:
     """Read an entry; raises `UpstreamGarbage` that names the key."""
-    fields = _object(data, _ENTRY, "entry")
+    link = isinstance(data, dict) and data.get("kind") == "link"
+    fields = _object(data, (*_ENTRY, "target") if link else _ENTRY, "entry")
     kind = fields["kind"]
-    if kind not in ("file", "directory"):
-        raise _garbage("entry.kind", kind, "'file' or 'directory'")
-    size_bytes = _whole(fields["size_bytes"], "entry.size_bytes", optional=kind == "directory")
+    if kind not in _KINDS:
+        raise _garbage("entry.kind", kind, f"one of {', '.join(_KINDS)}")
+    size_bytes = _whole(fields["size_bytes"], "entry.size_bytes", optional=kind != "file")
     adler32, guid = fields["adler32"], fields["guid"]
     for key, value, form in (("adler32", adler32, _HEX8), ("guid", guid, _HEX32)):
         if value is not None and not (isinstance(value, str) and form.fullmatch(value)):
@@ -103,6 +116,7 @@ def entry_from_json(data: object) -> Entry:
         mode=mode or 0,
         created_s=_seconds(fields["created_s"], "entry.created_s"),
         modified_s=_seconds(fields["modified_s"], "entry.modified_s"),
+        target=_text(fields["target"], "entry.target") if link else None,
     )
 
 

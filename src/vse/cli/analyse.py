@@ -12,6 +12,10 @@ from vse.cli.output import emit_json, err, out, warn_if_stale
 
 if TYPE_CHECKING:
     from vse.analysis.result import AnalysisResult
+    from vse.analysis.script import Script
+    from vse.app.analyse import Missing
+    from vse.app.site import Site
+    from vse.model import DatasetQuery
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,7 +25,7 @@ def add_to(app: typer.Typer) -> None:
 def analyse(
     context: typer.Context,
     script: Annotated[Path, typer.Argument(help="Python: process(events), or a coffea processor.")],
-    query: Annotated[str, typer.Argument(help="A dataset query, or a path with a glob.")],
+    query: Annotated[str, typer.Argument(help="A dataset's name, a dataset query, or a path with a glob.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The directory for histograms, plots and report.")
     ] = Path("results"),
@@ -45,12 +49,11 @@ def analyse(
       vse analyse dimuon.py 'Find;BasePath=/lhc/data;FileName=*.root' -o results
 
       vse analyse dimuon.py '/lhc/data/*.root' --missing skip --strict
+
+      vse analyse dimuon.py 'muons@2;Mode=local'
     """
-    from vse.analysis.cluster import start_local
-    from vse.analysis.engine import AnalysisOptions
     from vse.analysis.script import load_script
-    from vse.app.analyse import Missing, analyse_dataset, keep_results, locate
-    from vse.cli.live import AnalysisView, StagingView, Views
+    from vse.app.analyse import Missing
     from vse.errors import BadRequest
     from vse.model import DatasetQuery
 
@@ -59,37 +62,55 @@ def analyse(
     dataset_query = DatasetQuery.parse(query)
     loaded = load_script(script)
     with open_site(context) as site:
-        settings = site.settings.analysis
-        with start_local(local or settings.workers) as workers:
-            dataset, report = locate(site, dataset_query)
-            warn_if_stale(report)
-            options = AnalysisOptions(
-                dataset=str(dataset_query),
-                packet_target_s=settings.packet_target_s,
-                max_failed_packets=settings.max_failed_packets,
-                strict=strict,
-            )
-            to_stage = bool(dataset.missing) and missing == Missing.STAGE
-            staging = StagingView(len(dataset.missing), dataset.missing_bytes) if to_stage else None
-            analysing = AnalysisView(len(dataset.here) + (len(dataset.missing) if to_stage else 0))
-            with Views(staging, analysing):
-                result = analyse_dataset(
-                    site,
-                    dataset,
-                    loaded,
-                    workers.client,
-                    options,
-                    missing=Missing(missing),
-                    on_progress=analysing.hear,
-                    on_news=staging.hear if staging else lambda _: None,
-                )
-        paths = keep_results(site, result, loaded, output)
+        result, paths = _run(site, dataset_query, loaded, output, local, Missing(missing), strict)
     if as_json:
         emit_json({**result.to_dict(), "paths": [str(path) for path in paths]})
     else:
         tell_result(result)
         for path in paths:
             out.print(f"  {path}", markup=False)
+
+
+def _run(
+    site: Site,
+    query: DatasetQuery,
+    script: Script,
+    output: Path,
+    local: int,
+    missing: Missing,
+    strict: bool,
+) -> tuple[AnalysisResult, list[Path]]:
+    """Analyse with a view of it; return the result and what was written of it, the report first."""
+    from vse.analysis.cluster import start_local
+    from vse.analysis.engine import AnalysisOptions
+    from vse.app.analyse import Missing, analyse_dataset, keep_results, locate
+    from vse.cli.live import AnalysisView, StagingView, Views
+
+    settings = site.settings.analysis
+    with start_local(local or settings.workers) as workers:
+        dataset, report = locate(site, query)
+        warn_if_stale(report)
+        options = AnalysisOptions(
+            dataset=str(query),
+            packet_target_s=settings.packet_target_s,
+            max_failed_packets=settings.max_failed_packets,
+            strict=strict,
+        )
+        to_stage = bool(dataset.missing) and missing is Missing.STAGE
+        staging = StagingView(len(dataset.missing), dataset.missing_bytes) if to_stage else None
+        analysing = AnalysisView(len(dataset.here) + (len(dataset.missing) if to_stage else 0))
+        with Views(staging, analysing):
+            result = analyse_dataset(
+                site,
+                dataset,
+                script,
+                workers.client,
+                options,
+                missing=missing,
+                on_progress=analysing.hear,
+                on_news=staging.hear if staging else lambda _: None,
+            )
+    return result, keep_results(site, result, script, output)
 
 
 def tell_result(result: AnalysisResult) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from vse.cli.context import open_site
 from vse.errors import BadRequest
-from vse.model import Lfn
+from vse.model import Identity, Lfn
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,6 +27,7 @@ def cat(
       vse cat /lhc/data/2026/runs.txt | head
     """
     from vse.app.read import stream_file
+    from vse.app.seen import readable
 
     if sys.stdout.isatty() and any(name.endswith(".root") for name in names):
         raise BadRequest(
@@ -37,6 +38,7 @@ def cat(
     with open_site(context) as site:
         for name in names:
             lfn = Lfn.parse(name)
-            for piece in stream_file(site, site.lookup.resolve([lfn]).one(lfn)):
+            file = site.lookup_for(Identity.of_process()).resolve([lfn]).one(lfn)
+            for piece in stream_file(site, *readable(site, [file])):
                 sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()

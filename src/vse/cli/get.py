@@ -18,7 +18,7 @@ def add_to(app: typer.Typer) -> None:
 
 def get(
     context: typer.Context,
-    query: Annotated[str, typer.Argument(help="An LFN, a path with a glob, or a dataset query.")],
+    query: Annotated[str, typer.Argument(help="An LFN, a path with a glob, a dataset query or name.")],
     directory: Annotated[Path, typer.Argument(help="Where to.")] = Path(),
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace files that are there.")] = False,
     as_json: Json = False,
@@ -32,15 +32,16 @@ def get(
       vse get '/lhc/data/2026/*.root' ~/data
     """
     from vse.app.read import fetch
+    from vse.app.seen import readable, seen_files
     from vse.cli.live import summary_of_bytes
     from vse.errors import NoSuchEntry
     from vse.model import DatasetQuery
 
     dataset = DatasetQuery.parse(query)
     with open_site(context) as site, byte_progress() as progress:
-        found = list(site.lookup.find(dataset.base, dataset.pattern))
+        found = readable(site, seen_files(site, dataset, site.selector.find(dataset)))
         if not found:
-            raise NoSuchEntry(f"get {query}", "no file matches", f"look with: vse ls {dataset.base.parent}")
+            raise NoSuchEntry(f"get {query}", "no file matches", "look with: vse ls, vse dataset list")
         directory.mkdir(parents=True, exist_ok=True)
         total = sum(located.entry.size_bytes or 0 for located in found)
         task = progress.add_task("getting", total=total, files=f"0/{len(found)}")

@@ -12,30 +12,54 @@ import typer
 
 from vse import __version__, errors
 from vse.cli import (
+    acl,
     analyse,
+    audit,
     cat,
+    catalogue,
     checksum,
+    chmod,
+    collection,
     config,
+    consistency,
     cp,
+    dataset,
+    dataset_check,
+    dataset_lists,
     demo,
     doctor,
     find,
     get,
     init,
+    ln,
     ls,
     mkdir,
     mv,
+    pin,
+    pool,
+    quarantine,
+    quota,
     register,
+    request,
     rm,
     se,
     se_check,
     se_matrix,
     se_space,
+    se_url,
     serve,
     stage,
+    stage_out,
+    stager,
     stat,
     status,
+    tag,
+    trash,
+    unpin,
+    upstream,
+    upstream_prefetch,
     why,
+    xrootd,
 )
 from vse.cli.context import Context
 from vse.cli.output import err
@@ -62,23 +86,46 @@ for command in (
     mkdir,
     mv,
     rm,
+    ln,
+    chmod,
+    acl,
+    audit,
     stage,
+    stage_out,
     status,
     why,
+    pin,
+    unpin,
     cat,
     get,
     cp,
     checksum,
     analyse,
+    consistency,
     serve,
     doctor,
 ):
     command.add_to(app)
 app.add_typer(config.app, name="config")
+for command in (dataset_check, dataset_lists):
+    command.add_to(dataset.app)
+app.add_typer(dataset.app, name="dataset", rich_help_panel="Names")
+app.add_typer(catalogue.app, name="catalogue")
+app.add_typer(tag.app, name="tag")
+app.add_typer(collection.app, name="collection", rich_help_panel="Names")
+app.add_typer(trash.app, name="trash", rich_help_panel="Names")
 se_matrix.add_to(se.app)
-for command in (se_check, se_space):
+for command in (se_check, se_space, se_url):
     command.add_to(se.app)
 app.add_typer(se.app, name="se")
+app.add_typer(request.app, name="request", rich_help_panel="Data")
+app.add_typer(pool.app, name="pool", rich_help_panel="Data")
+app.add_typer(quota.app, name="quota", rich_help_panel="Data")
+app.add_typer(quarantine.app, name="quarantine", rich_help_panel="Data")
+upstream_prefetch.add_to(upstream.app)
+app.add_typer(upstream.app, name="upstream")
+app.add_typer(stager.app, name="stager", rich_help_panel="Sites")
+app.add_typer(xrootd.app, name="xrootd", rich_help_panel="Sites")
 
 
 def _version(asked: bool) -> None:
@@ -98,12 +145,15 @@ def options(
         list[str] | None,
         typer.Option("--set", help="Override a setting, e.g. --set stager.slots=4.", metavar="KEY=VALUE"),
     ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no upstream catalogue; serve what they told before.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    context.obj = Context(site, setting or [])
+    context.obj = Context(site, [*(setting or ()), *(["catalogue.offline=true"] if offline else ())])
     if debug:
         os.environ["VSE_DEBUG"] = "1"
 

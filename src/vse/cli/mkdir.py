@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vse.cli.context import Json, open_site
-from vse.cli.output import emit_json, err, out
+from vse.cli.output import report_names
 
 
 def add_to(app: typer.Typer) -> None:
@@ -33,14 +33,4 @@ def mkdir(
 
     with open_site(context) as site:
         result = make_directories(site, [Place(*split_name(site, name)) for name in names])
-    if as_json:
-        emit_json(
-            {"ok": sorted(result.ok), "failed": {name: e.to_dict() for name, e in result.failed.items()}}
-        )
-    else:
-        for name in result.ok:
-            out.print(name, markup=False)
-    for error in list(result.failed.values())[1:]:
-        err.print(f"error: {error}", markup=False)
-    for error in result.failed.values():
-        raise error
+    report_names(result, as_json=as_json)

@@ -23,6 +23,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from vse.catalogue.lookup import LookupReport
+    from vse.model import BulkResult
 
 out = Console(highlight=False, soft_wrap=True)
 """Answers."""
@@ -95,10 +96,25 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequenc
     out.print(drawn)
 
 
+def report_names(result: BulkResult[Any], *, as_json: bool) -> None:
+    """Print the names for which a command worked, then each error; raise the first of them."""
+    if as_json:
+        failed = {name: error.to_dict() for name, error in result.failed.items()}
+        emit_json({"ok": sorted(result.ok), "failed": failed})
+    else:
+        for name in result.ok:
+            out.print(name, markup=False)
+    for error in list(result.failed.values())[1:]:
+        err.print(f"error: {error}", markup=False)
+    for error in result.failed.values():
+        raise error
+
+
 def warn_if_stale(report: LookupReport) -> None:
     """Say where an answer may be old because an upstream catalogue did not answer."""
     for name, error in report.failed.items():
-        err.print(f"[yellow]Upstream {name} did not answer[/yellow]; this is what it told before. ", end="")
+        how = "is not asked" if name in report.offline else "did not answer"
+        err.print(f"[yellow]Upstream {name} {how}[/yellow]; this is what it told before. ", end="")
         err.print(str(error), markup=False)
 
 

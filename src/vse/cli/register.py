@@ -10,7 +10,7 @@ import typer
 from vse.cli.context import Json, open_site
 from vse.cli.output import byte_progress, emit_json, err, out
 from vse.errors import BadRequest
-from vse.model import BulkResult, Lfn
+from vse.model import BulkResult, Lfn, Trashed
 
 if TYPE_CHECKING:
     from vse.app.site import Site
@@ -49,7 +49,7 @@ def register(
             "give files and --to LFN, or --scan LFN; see vse register --help",
         )
     with open_site(context) as site:
-        element = site.elements.get(se) if se else site.destination
+        element = site.writable(se)
         if scan:
             result = _scan(site, element, Lfn.parse(scan))
         else:
@@ -80,4 +80,10 @@ def _store(site: Site, element: StorageElement, paths: list[Path], directory: Lf
     with byte_progress() as progress:
         total = sum(path.stat().st_size for path in paths if path.is_file())
         task = progress.add_task("storing", total=total, files=str(len(paths)))
-        return store_files(site, element, paths, directory, lambda count: progress.advance(task, count))
+        return store_files(
+            site, element, paths, directory, lambda count: progress.advance(task, count), _tell_of_trash
+        )
+
+
+def _tell_of_trash(gone: Trashed) -> None:
+    err.print(f"removed for good from the trash: {gone.lfn}, whose place was needed", markup=False)

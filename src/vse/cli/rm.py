@@ -24,40 +24,59 @@ def rm(
     last_copy: Annotated[
         bool, typer.Option("--last-copy", help="Remove LFN@SE also where it is the only copy.")
     ] = False,
+    forever: Annotated[
+        bool, typer.Option("--forever", help="Remove names and their copies at once, past the trash.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove files: LFN with all its copies and its name, LFN@SE only the copy there. An LFN may also be an
-    empty directory. Nothing is removed unless all of it may be.
+    """Remove names: a file, a link, a collection or an empty directory. They go to the trash for as long as
+    the settings say (catalogue.trash_s; see vse trash), the copies of files stay until then; LFN@SE removes
+    only the copy there, at once. Nothing is removed unless all of it may be.
 
     Examples:
 
       vse rm -n /lhc/user/me/old.root
 
       vse rm /lhc/data/a.root@CERN-DISK
+
+      vse rm --forever /lhc/user/me/large.root
     """
-    from vse.app.namespace import Removal, plan_removal, remove
+    from vse.app.namespace import Removal, into_trash, plan_removal, remove
     from vse.app.places import Place, split_name
 
     done: list[Removal] = []
     with open_site(context) as site:
         places = [Place(*split_name(site, name)) for name in names]
-        planned = [one for place in places for one in plan_removal(site, place, last_copy=last_copy)]
+        kept = into_trash(site, forever)
+        planned = [
+            one for place in places for one in plan_removal(site, place, last_copy=last_copy, forever=forever)
+        ]
         failure: VseError | None = None
         if dry_run:
             done = planned
         else:
             try:
-                remove(site, planned, done.append)
+                remove(site, planned, done.append, forever=forever)
             except VseError as error:
                 failure = error
     if as_json:
         emit_lines(
-            {"lfn": one.lfn, "se": one.se or None, "size_bytes": one.size_bytes, "dry_run": dry_run}
+            {
+                "lfn": one.lfn,
+                "se": one.se or None,
+                "size_bytes": one.size_bytes,
+                "trash": kept and not one.se,
+                "dry_run": dry_run,
+            }
             for one in done
         )
     else:
         for one in done:
-            what = f"{one}  {size(one.size_bytes)}" if one.se else f"{one}  (the name)"
+            what = (
+                f"{one}  {size(one.size_bytes)}"
+                if one.se
+                else f"{one}  ({'to the trash' if kept else 'the name'})"
+            )
             out.print(f"would remove {what}" if dry_run else f"removed {what}", markup=False)
     if failure is not None:
         left = len(planned) - len(done)

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vse.cli import pool, serve_stager, serve_xrootd
 from vse.cli.context import open_site
-from vse.cli.output import err, out
+from vse.cli.output import err, out, size
+from vse.cli.serve_stager import build_daemon, told, until_told
 from vse.errors import BadRequest
-from vse.staging.values import FileFailed, FileStaged, LinkRefused, News
+from vse.model import BulkResult, Trashed
 
 if TYPE_CHECKING:
+    from vse.app.daemon import Daemon
     from vse.app.site import Site
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command("serve", rich_help_panel="Sites")(serve)
+    group = typer.Typer(invoke_without_command=True)
+    group.callback()(serve)
+    serve_stager.add_to(group)
+    serve_xrootd.add_to(group)
+    app.add_typer(group, name="serve", rich_help_panel="Sites")
 
 
 def serve(
@@ -27,10 +36,17 @@ def serve(
 ) -> None:
     """Run this site's services until Ctrl-C: the HTTP door (as the settings say) and the stager.
 
+    Changes of vse.toml take effect within a second, but for those of the door and the database.
+
+    Volumes and the trash are tended as well: files that have outlived theirs, and removed names that have
+    expired, are erased (upkeep.expire_every_s).
+
     Example:
 
       vse --site /srv/vse serve
     """
+    if context.invoked_subcommand is not None:
+        return
     if not (door or stager):
         raise BadRequest(
             "serve", "neither door nor stager is left", "leave one of --no-door, --no-stager out"
@@ -40,18 +56,39 @@ def serve(
     log_to_stderr()
     with open_site(context) as site:
         stop = threading.Event()
-        worker = threading.Thread(target=_stage, args=(site, stop), name="vse-stager") if stager else None
-        if worker is not None:
-            worker.start()
-        try:
+        if not stager:
+            _serve(site, [partial(chore, site, stop) for chore in CHORES], stop)
+            return
+        daemon = build_daemon(context, site, CHORES)
+        with told(site):
             if door:
-                _open_door(site)
-            elif worker is not None:
-                worker.join()
-        finally:
-            stop.set()
-            if worker is not None:
-                worker.join()
+                _serve(site, [partial(_run, daemon, stop)], stop)
+            else:
+                with until_told(stop):
+                    daemon.run(stop)
+
+
+def _serve(site: Site, work: list[Callable[[], None]], stop: threading.Event) -> None:
+    """Open the door, and do ``work`` beside it until it closes."""
+    threads = [threading.Thread(target=one, name="vse-work") for one in work]
+    for thread in threads:
+        thread.start()
+    try:
+        _open_door(site)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def _run(daemon: Daemon, stop: threading.Event) -> None:
+    import structlog
+
+    try:
+        daemon.run(stop)
+    except Exception:
+        structlog.get_logger().exception("service.failed")  # the door stays open: files can be read
+        raise
 
 
 def _open_door(site: Site) -> None:
@@ -68,13 +105,36 @@ def _open_door(site: Site) -> None:
     build_door(site).run(ready=ready)
 
 
-def _stage(site: Site, stop: threading.Event) -> None:
-    def tell(news: News) -> None:
-        if isinstance(news, FileStaged):
-            err.print(f"staged {news.lfn}", markup=False)
-        elif isinstance(news, FileFailed):
-            err.print(f"{'given up' if news.final else 'failed'} {news.lfn}: {news.error}", markup=False)
-        elif isinstance(news, LinkRefused):
-            err.print(f"no link for {news.lfn}: {news.error}", markup=False)
+def _tend(site: Site, stop: threading.Event) -> None:
+    from vse.app.volumes import tend
 
-    site.stager(tell).run(stop)
+    def tell(name: str, result: BulkResult[int]) -> None:
+        if result.ok:
+            size_bytes = sum(result.ok.values())
+            err.print(f"{name}: {len(result.ok)} expired files erased, {size(size_bytes)}", markup=False)
+        for error in result.failed.values():
+            err.print(f"{name}: {error}", markup=False)
+
+    tend(site, stop, tell)
+
+
+def _empty_trash(site: Site, stop: threading.Event) -> None:
+    from vse.app.trash import tend
+
+    def tell(result: BulkResult[Trashed]) -> None:
+        for trashed in result.ok.values():
+            err.print(f"removed {trashed.lfn} from the trash", markup=False)
+        for error in result.failed.values():
+            err.print(f"left in the trash: {error}", markup=False)
+
+    tend(site, stop, tell)
+
+
+def _tend_pools(site: Site, stop: threading.Event) -> None:
+    from vse.app.pool import tend
+
+    tend(site, stop, pool.tell)
+
+
+CHORES = (_tend, _empty_trash, _tend_pools)
+"""What is done beside staging."""

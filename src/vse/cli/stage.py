@@ -17,8 +17,11 @@ def add_to(app: typer.Typer) -> None:
 
 def stage(
     context: typer.Context,
-    query: Annotated[str, typer.Argument(help="A dataset query, or a path with a glob.")],
+    query: Annotated[str, typer.Argument(help="A dataset's name, a dataset query, or a path with a glob.")],
     to: Annotated[str, typer.Option(help="The storage element; default: stager.destination.")] = "",
+    priority: Annotated[int, typer.Option(min=1, max=9, help="1 comes first, 9 last.")] = 5,
+    pin: Annotated[str, typer.Option(help="Keep the files at least so long, such as 12h or 7d.")] = "",
+    note: Annotated[str, typer.Option(help="What it is for; kept with the request.")] = "",
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Move the files now, or leave them to a stager.")
     ] = True,
@@ -34,17 +37,23 @@ def stage(
       vse stage 'Find;BasePath=/lhc/data;FileName=*.root'
 
       vse stage '/lhc/data/2026/*.root' --no-wait
+
+      vse stage muons@2 --priority 2 --pin 7d --to DISK --note 'for the summer conference'
     """
+    from vse.app.requests import conditions
     from vse.app.stage import end_of, stage_dataset
     from vse.cli import status
     from vse.cli.live import StagingView, Views, summary_of_bytes
-    from vse.model import DatasetQuery
+    from vse.cli.spans import span_s
+    from vse.model import DatasetQuery, FindQuery, Identity, Lfn
 
     dataset = DatasetQuery.parse(query)
     with open_site(context) as site:
         started = time.monotonic()
-        job = stage_dataset(site, dataset, to)
-        if wait and not job.over:
+        asked = conditions(site, Identity.of_process(), priority, span_s(pin), note)
+        job = stage_dataset(site, dataset, to, asked)
+        held = job.is_held
+        if wait and not job.over and not held:
             view = StagingView(job.waiting_files, job.waiting_bytes)
             with Views(view):
                 job.run(view.hear)
@@ -54,6 +63,11 @@ def stage(
         final = job.status()
         if as_json:
             emit_json(status.as_dict(final))
+        elif held:
+            out.print(
+                f"Request {final.request.id} waits for approval: {job.waiting_files} files to come, "
+                f"{final.here_files} here. Look with: vse request show {final.request.id}"
+            )
         elif wait:
             for broken in final.broken:
                 err.print(f"[red]failed[/red] {broken.lfn}: ", end="")
@@ -61,11 +75,11 @@ def stage(
             out.print(
                 f"{final.here_files} of {final.total_files} files are here; moved "
                 f"{summary_of_bytes(job.moved_bytes, time.monotonic() - started)}. "
-                f"Links: {site.links.path(dataset.base)}"
+                f"Links: {site.links.path(dataset.base if isinstance(dataset, FindQuery) else Lfn('/'))}"
             )
         else:
             out.print(
                 f"Request {final.request.id}: {job.waiting_files} files to come, {final.here_files} here. "
                 f"Look with: vse status {final.request.id}"
             )
-        end_of(final, wait)
+        end_of(final, wait and not held)

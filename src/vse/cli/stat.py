@@ -9,7 +9,8 @@ import typer
 from vse.cli import ls
 from vse.cli.context import Json, open_site
 from vse.cli.output import emit_lines, moment, out, size
-from vse.model import BulkResult, Entry, Lfn
+from vse.cli.tag import tags_as_dict
+from vse.model import BulkResult, Entry, Identity, Lfn
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,7 +22,7 @@ def stat(
     names: Annotated[list[str], typer.Argument(help="Files or directories.", metavar="LFN...")],
     as_json: Json = False,
 ) -> None:
-    """Show size, checksum, GUID, owner and times of names.
+    """Show size, checksum, GUID, owner, times and tags of names.
 
     Example:
 
@@ -29,13 +30,18 @@ def stat(
     """
     lfns = [Lfn.parse(name) for name in names]
     with open_site(context) as site:
-        result: BulkResult[Entry] = site.lookup.stat(lfns)
-    found = [result.ok[lfn] for lfn in lfns if lfn in result.ok]
+        guarded = site.lookup_for(Identity.of_process())
+        result: BulkResult[Entry] = guarded.stat(lfns)
+        tags = site.metadata.show([lfn for lfn in lfns if lfn in result.ok]).ok
+    found = [(lfn, result.ok[lfn]) for lfn in lfns if lfn in result.ok]
     if as_json:
-        emit_lines(map(ls.as_dict, found))
+        emit_lines({**ls.as_dict(one), "tags": tags_as_dict(tags.get(lfn, ()))} for lfn, one in found)
     else:
-        for entry in found:
+        for lfn, entry in found:
             _show(entry)
+            for tag in tags.get(lfn, ()):
+                origin = "" if tag.origin == entry.lfn else f"  (from {tag.origin})"
+                out.print(f"{'tag':>9}  {tag.name} = {tag.shown}{origin}", markup=False)
     for error in result.failed.values():
         raise error
 
@@ -51,6 +57,7 @@ def _show(entry: Entry) -> None:
         ("checksum", str(entry.checksum or "")),
         ("guid", str(entry.uuid or "")),
         ("owner", f"{entry.owner}:{entry.group} {entry.mode:04o}"),
+        ("leads to" if entry.kind == "link" else "made from", entry.target or ""),
         ("modified", moment(entry.modified_s)),
     ]
     for label, value in rows:

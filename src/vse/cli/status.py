@@ -8,8 +8,10 @@ import typer
 
 from vse.cli.context import Json, open_site
 from vse.cli.output import duration, emit_json, emit_lines, err, moment, out, size, table
+from vse.cli.stager import show_troubles
 
 if TYPE_CHECKING:
+    from vse.app.site import Site
     from vse.staging.eta import Estimate
     from vse.staging.values import RequestStatus
 
@@ -49,6 +51,20 @@ def status(
         table(("request", "state", "files", "bytes", "asked", "by", "dataset"), rows, (0, 2, 3))
         if not rows:
             err.print("No requests yet. Ask for a dataset: vse stage --help", markup=False)
+        _show_upstreams(site)
+        show_troubles(site)
+
+
+def _show_upstreams(site: Site) -> None:
+    """Say how upstreams fare, beside the answer."""
+    if not site.settings.upstreams:
+        return
+    from vse.app.figures import upstream_summary
+
+    for state in site.lookup.states():
+        summary = upstream_summary(state, site.clock())
+        if summary and state.name in site.settings.upstreams:
+            err.print(f"upstream {state.name}: {summary}", markup=False)
 
 
 def as_dict(status: RequestStatus) -> dict[str, Any]:

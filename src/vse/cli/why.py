@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vse.cli import quarantine
 from vse.cli.context import Json, open_site
 from vse.cli.output import emit_json, moment, out, size
 from vse.cli.status import expected
@@ -35,10 +36,19 @@ def why(
     lfn = Lfn.parse(name)
     with open_site(context) as site:
         answer = site.explainer.explain(lfn)
+        kept = site.quarantine.of(lfn)
         if as_json:
-            emit_json(answer.to_dict())
+            beside = {"pool": site.pool.explain(lfn), "quarantine": [one.to_dict() for one in kept]}
+            emit_json({**answer.to_dict(), **beside})
             return
         _show(answer)
+        for one in kept:
+            quarantine.tell_of(one)
+        for element, reason in site.pool.explain(lfn).items():
+            out.print(f"pool     {element}: {reason}", markup=False)
+        for gone in site.pool.log(lfn=lfn, limit=5):
+            what = f"{moment(gone.when_s)} {gone.element}, {gone.state}: {gone.reason}"
+            out.print(f"         {what}", markup=False)
         link = site.links.path(lfn)
         if link.is_symlink():
             out.print(f"link     {link}", markup=False)
@@ -61,7 +71,9 @@ def _show(why: Why) -> None:
             out.print(f"         {copy.url}", markup=False)
         if copy.reason:
             out.print(f"         {copy.reason}", markup=False)
-    if not why.copies:
+    if entry.target is not None:
+        out.print(f"copy     [yellow]none yet[/yellow], can be made from {entry.target} by staging it")
+    elif not why.copies:
         out.print("copy     [yellow]none is known[/yellow]")
     if why.reads:
         first, *others = why.reads

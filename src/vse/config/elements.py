@@ -84,7 +84,7 @@ class ProtocolSettings(DiracSection):
     access: Annotated[Literal["remote", "local"], BeforeValidator(_lowered)] = "remote"
     """`local`: only where this process runs at the site of the element."""
     space_token: str = ""
-    """The SRM space that files are written to."""
+    """The SRM space that files are written to, by a service that copies (FTS)."""
     input_protocols: Names = ()
     """The protocols whose URLs the driver takes as source, where not those it has by itself."""
     output_protocols: Names = ()
@@ -154,7 +154,7 @@ class ElementSettings(DiracSection):
     checksum_type: Annotated[Literal["adler32", "crc32c", "md5", "sha256"], BeforeValidator(_lowered)] = (
         "adler32"
     )
-    """The checksum that the storage is asked for."""
+    """The checksum that the storage is asked for; where not adler32, copies are verified by reading them."""
     alias: str = ""
     """This name is another one for the storage element named here; nothing else is of effect then."""
     base_se: str = Field(default="", alias="BaseSE")
@@ -184,9 +184,9 @@ class ElementSettings(DiracSection):
     pledged_space: float | None = Field(default=None, ge=0)
     """What the site has promised, in TB; for information."""
     archive_timeout_s: Count | None = Field(default=None, alias="ArchiveTimeout")
-    """Tape: wait so many seconds for a written file to be on tape."""
+    """Tape: a service that copies (FTS) watches so many seconds for a written file to get there."""
     bring_online_timeout_s: Count | None = Field(default=None, alias="BringOnlineTimeout")
-    """Tape: wait so many seconds for a file to come from tape."""
+    """Tape: a file may take so many seconds to come."""
     protocols: tuple[ProtocolSettings, ...] = ()
 
     @property

@@ -27,6 +27,7 @@ _PREFIX = "VSE_"
 _NOT_SETTINGS = {SITE_VARIABLE, "VSE_DEBUG"}
 _HIDDEN = {"Name", "Section", "Protocols"}
 _RESOLVED = {"Name", "name", "BaseSE", "Alias"}
+_PASSWORD = re.compile(r"://[^/@]*@")
 _SECRET = re.compile(r"secret|passw|token|credential|access_?key|^key$", re.IGNORECASE)
 
 
@@ -179,9 +180,10 @@ def rows_of(loaded: Loaded) -> list[tuple[Key, str, str]]:
 
 def shown(key: Key, value: Any) -> str:
     """Return a value as TOML writes it; ``***`` for a secret, and for an option that is named like one."""
-    if isinstance(value, SecretStr) or ("Options" in key[3:-1] and _SECRET.search(key[-1])):
+    free = "Options" in key[3:-1] or key[:2] == ("monitor", "plugins")
+    if isinstance(value, SecretStr) or (free and _SECRET.search(key[-1])):
         return "***"
-    return _toml_value(value)
+    return _toml_value(_PASSWORD.sub("://***@", value) if free and isinstance(value, str) else value)
 
 
 def _overlay(data: dict[str, Any], origins: dict[Key, str], parts: list[str], raw: str, origin: str) -> None:

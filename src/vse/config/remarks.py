@@ -49,6 +49,8 @@ class _Family(NamedTuple):
     speakers: tuple[str, ...]
     """How the plugin's or the protocol's name begins, in lower case."""
     what: str
+    never: tuple[str, ...] = ()
+    """Plugins that have no use for them, whatever they speak."""
 
 
 _FAMILIES = (
@@ -68,7 +70,12 @@ _FAMILIES = (
     _Family(("options",), ("fsspec",), "fsspec"),
     _Family(("volumes",), ("volumes",), "the driver VOLUMES"),
     _Family(("ws_url", "space_token"), ("srm", "gfal2_srm"), "SRM"),
-    _Family(("token_file",), ("http", "dav", "gfal2_https", "root", "xroot", "gfal2_xroot"), "HTTP"),
+    _Family(
+        ("token_file",),
+        ("http", "dav", "gfal2_https", "root", "xroot", "gfal2_xroot"),
+        "HTTP and XRootD",
+        ("gfal2",),
+    ),
 )
 
 
@@ -127,7 +134,7 @@ def without_effect(element: ElementSettings, place: Place) -> Iterator[Remark]:
 def _of_section(element: str, section: ProtocolSettings, place: Place) -> Iterator[Remark]:
     names = [one.lower() for one in (section.plugin_name or section.section, section.protocol) if one]
     for family in _FAMILIES:
-        if any(name.startswith(family.speakers) for name in names):
+        if any(name.startswith(family.speakers) for name in names) and not set(names) & set(family.never):
             continue
         for option in family.options:
             if option in section.model_fields_set and getattr(section, option):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +34,25 @@ SitePath = Annotated[Path, AfterValidator(in_site)]
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 """Several words: a TOML array, or as DIRAC writes them, ``a, b``."""
+
+
+_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?i?)(?:B|b)?(?:/s)?\s*")
+_POWERS = {"": 0, "k": 1, "M": 2, "G": 3, "T": 4}
+
+
+def _rate(value: Any) -> Any:
+    """Read ``100MB/s`` or ``1.5 GiB/s`` as bytes a second; a number stays what it is."""
+    if not isinstance(value, str):
+        return value
+    found = _RATE.fullmatch(value)
+    if found is None:
+        raise ValueError("a rate is a number of bytes a second, as 100MB/s or 1.5 GiB/s")
+    prefix = found[2]
+    return float(found[1]) * (1024 if prefix.endswith("i") else 1000) ** _POWERS[prefix.rstrip("i")]
+
+
+Rate = Annotated[float, Field(ge=0), BeforeValidator(_rate)]
+"""Bytes a second: a number, or ``100MB/s``."""
 
 
 class Section(BaseModel):

@@ -11,30 +11,48 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
+from vse.config.checks import ConsistencySettings
+from vse.config.datasets import DatasetSettings, VariantSettings
 from vse.config.elements import DataManagement, ElementSettings, ProtocolSettings, VolumeSettings
+from vse.config.filters import Depth, FilterSettings, QuarantineSettings
 from vse.config.inheritance import BASES, ELEMENTS, resolve
-from vse.config.sections import Count, Names, Positive, Section, SitePath
+from vse.config.pools import PoolSettings, ReplicationSettings
+from vse.config.sections import Count, Names, Positive, Rate, Section, SitePath
+from vse.config.services import AfdsmgrdSettings, ExternalSettings, MonitorSettings, UrlRule
 from vse.config.topology import CountryStorage, SiteStorage
 from vse.config.upstreams import MappingRule, UpstreamSettings
 
 __all__ = [
+    "AfdsmgrdSettings",
     "AnalysisSettings",
     "CatalogueSettings",
+    "ConsistencySettings",
     "DataManagement",
     "DatabaseSettings",
     "DatasetSettings",
     "DoorSettings",
     "ElementSettings",
+    "ExternalSettings",
+    "FilterSettings",
     "HttpDoorSettings",
+    "LimitSettings",
     "LinkTreeSettings",
     "MappingRule",
+    "MonitorSettings",
+    "PoolSettings",
     "ProtocolSettings",
+    "QuarantineSettings",
+    "ReplicationSettings",
     "Settings",
     "Site",
     "SitePath",
     "StagerSettings",
+    "UpkeepSettings",
     "UpstreamSettings",
+    "UrlRule",
+    "VariantSettings",
     "VolumeSettings",
+    "XrootdDoorSettings",
 ]
 
 
@@ -64,13 +82,8 @@ class CatalogueSettings(Section):
     """Users who may do all in the catalogue, beside the owner of this site's files and root."""
     trash_s: float = Field(default=604800.0, ge=0)
     """How long removed names can be had back (undelete); 0 removes at once."""
-
-
-class DatasetSettings(Section):
-    data_template: str = "/alice/data/{year}/{period}/{run:09d}/{pass}/{variant}/{file}"
-    """Where ``Data;...`` queries look (seed 002 §4.3.6.1); ALICE's conventions as the default."""
-    sim_template: str = "/alice/sim/{year}/{period}/{run:06d}/{variant}/{file}"
-    """Where ``Sim;...`` queries look."""
+    offline: bool = False
+    """Ask no upstream; serve what they told before, however old (`--offline`)."""
 
 
 class StagerSettings(Section):
@@ -80,6 +93,18 @@ class StagerSettings(Section):
     """Files on the move at once, counted over all stagers that share the database."""
     slots_per_source: Count = 8
     """Likewise from one storage element."""
+    slots_per_destination: int = Field(default=0, ge=0)
+    """Likewise to one storage element; 0 is as many as `slots`."""
+    source_slots: dict[str, Count] = Field(default={})
+    """A table: another number for those read from the storage elements named in it."""
+    destination_slots: dict[str, Count] = Field(default={})
+    """A table: another number for those written to the storage elements named in it."""
+    approval: Annotated[str, Field(pattern=r"^(none|all|above \d+)$")] = "none"
+    """Which requests wait until somebody approves them: `none`, `all`, or `above BYTES` that have to come."""
+    approvers: Names = ()
+    """Users who approve, beside the administrators of the catalogue; they need no approval themselves."""
+    approver_groups: Names = ()
+    """Groups whose members do."""
     max_failures: int = Field(default=3, ge=0)
     """Give a file up after so many failures; 0 tries for ever (seed 002 C.2: corruptafterfails)."""
     backoff_s: Positive = 2.0
@@ -91,16 +116,49 @@ class StagerSettings(Section):
     no_progress_s: Positive = 60.0
     """An attempt in which no byte comes for so long has failed."""
     verify_timeout_s: Positive = 120.0
-    """How long opening and counting one ROOT file may take."""
+    """How long a reader of files may stay at one part of a file, such as a basket."""
+    verify_memory_bytes: int = Field(default=4 * 1024**3, ge=256 * 1024**2)
+    """Address space of a reader; a file that takes more has failed."""
+    max_rate: Rate = 0.0
+    """Bytes a second over all transfers, as `"100MB/s"`; 0 is no cap. Third-party copies keep to none."""
+    source_rates: dict[str, Rate] = Field(default={})
+    """A table: caps for what is read from the storage elements named in it."""
+    destination_rates: dict[str, Rate] = Field(default={})
+    """A table: caps for what is written to the storage elements named in it."""
     lease_s: Positive = 30.0
     """When another machine may take over the transfers of one that has gone silent."""
-    verify: Literal["contents", "checksum"] = "contents"
-    """``contents`` opens ROOT files and counts the entries of their tree; ``checksum`` does not."""
+    verify: Depth = "contents"
+    """``checksum`` opens nothing; ``contents`` opens ROOT files, counts the entries of their tree, and looks
+    into zip archives; ``baskets`` also decompresses every basket of every branch."""
+    scratch: SitePath = Path("var/scratch")
+    """Where filters and staging commands work."""
+    external: ExternalSettings = ExternalSettings()
+    """A command of the site's own that brings files."""
 
 
 class LinkTreeSettings(Section):
     path: SitePath = Path("vse")
     """The link of a file is at this path, followed by its LFN."""
+
+
+class LimitSettings(Section):
+    """How many calls a process has waiting at one server at once."""
+
+    calls_per_host: Count = 16
+    """At a server that is not named in `hosts`."""
+    hosts: dict[str, Count] = Field(default={})
+    """A table: another number for the servers named in it, by `"HOST"` or `"HOST:PORT"`."""
+    wait_s: Positive = 300.0
+    """How long a call waits for one before it to end, until it fails."""
+
+
+class UpkeepSettings(Section):
+    """What `vse serve` does from time to time."""
+
+    expire_every_s: Positive = 600.0
+    """Erase the files that have outlived their volume."""
+    pool_every_s: Positive = 60.0
+    """Look whether a pool is above its high watermark."""
 
 
 class HttpDoorSettings(Section):
@@ -117,8 +175,21 @@ class HttpDoorSettings(Section):
     """Made, readable by its owner only, where it is missing."""
 
 
+class XrootdDoorSettings(Section):
+    """The root:// redirector, `vse serve xrootd`."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=1095, ge=0, le=65535)
+    """0 takes any free port and says which."""
+    data: str = "127.0.0.1:1094"
+    """`HOST:PORT` of the xrootd that exports the link tree; where empty, copies' own root:// URLs are used."""
+    deny_s: float = Field(default=10.0, ge=2)
+    """A file that could not be staged is refused so long, and asked for anew by the next open."""
+
+
 class DoorSettings(Section):
     http: HttpDoorSettings = HttpDoorSettings()
+    xrootd: XrootdDoorSettings = XrootdDoorSettings()
 
 
 class AnalysisSettings(Section):
@@ -137,6 +208,7 @@ class Settings(Section):
     database: DatabaseSettings = DatabaseSettings()
     catalogue: CatalogueSettings = CatalogueSettings()
     datasets: DatasetSettings = DatasetSettings()
+    consistency: ConsistencySettings = ConsistencySettings()
     dirac: DiracSettings = DiracSettings()
     storage_elements: dict[str, ElementSettings] = Field(default={}, alias="StorageElements")
     storage_element_bases: dict[str, ElementSettings] = Field(default={}, alias="StorageElementBases")
@@ -150,7 +222,17 @@ class Settings(Section):
     data_management: DataManagement = Field(default=DataManagement(), alias="DataManagement")
     upstreams: dict[str, UpstreamSettings] = Field(default={})
     stager: StagerSettings = StagerSettings()
+    filters: dict[str, FilterSettings] = Field(default={})
+    """Makes smaller files of those that are staged, under names of their own."""
+    quarantine: QuarantineSettings = QuarantineSettings()
+    pools: dict[str, PoolSettings] = Field(default={})
+    """By the name of the storage element."""
+    replication: ReplicationSettings = ReplicationSettings()
+    afdsmgrd: AfdsmgrdSettings = AfdsmgrdSettings()
+    monitor: MonitorSettings = MonitorSettings()
     linktree: LinkTreeSettings = LinkTreeSettings()
+    limits: LimitSettings = LimitSettings()
+    upkeep: UpkeepSettings = UpkeepSettings()
     doors: DoorSettings = DoorSettings()
     analysis: AnalysisSettings = AnalysisSettings()
 

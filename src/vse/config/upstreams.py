@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
+from vse.config.name_templates import Template
 from vse.config.sections import Count, Positive, Section, SitePath
 
 
@@ -20,6 +21,17 @@ class MappingRule(Section):
     upstream: str
     lfn: str
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        there, here = Template(self.upstream), Template(self.lfn)
+        if not self.lfn.startswith("/"):
+            raise ValueError(f"{self.lfn!r}: an LFN starts with '/'")
+        if set(there.placeholders) != set(here.placeholders):
+            raise ValueError(f"{self.upstream!r} and {self.lfn!r} have different placeholders")
+        if there.endless != here.endless:
+            raise ValueError(f"{self.upstream!r} and {self.lfn!r}: only one of them ends in a '...'")
+        return self
+
 
 class UpstreamSettings(Section):
     name: str = ""
@@ -32,11 +44,11 @@ class UpstreamSettings(Section):
     """For a server that wants a name and password (rucio: userpass)."""
     password: SecretStr | None = None
     account: str = ""
-    """The account to act as (rucio), or the group (dirac)."""
+    """The account to act as (rucio)."""
     vo: str = ""
     """The virtual organisation to name to it, where it wants one."""
     map: tuple[MappingRule, ...] = ()
-    """Without rules, names there are LFNs here."""
+    """Without rules, names there are LFNs here; a rucio's ``scope:name`` is ``/scope/name``."""
     elements: dict[str, str] = Field(default={})
     """Storage elements there, and their names here; those not listed keep theirs."""
     register_replicas: bool = False
@@ -51,6 +63,16 @@ class UpstreamSettings(Section):
     """How long after that it is still served at once, while the upstream is asked anew behind it."""
     negative_fresh_s: Positive = 300.0
     """How long 'not there' is believed."""
+    python: str = ""
+    """The Python that has the client of a ``dirac`` or ``alien``; where empty, this one."""
+    environment: dict[str, str] = Field(default={})
+    """What that client finds in its environment beside ours, e.g. X509_USER_PROXY, DIRACSYSCONFIG."""
+    columns: dict[str, str] = Field(default={})
+    """Of a ``dump``: its columns by our words: lfn, size, adler32, guid, se, url, owner, group, modified."""
+    table: str = ""
+    """Of a ``dump`` in SQLite: the table or view; where empty, its only one."""
+    element: str = ""
+    """Of a ``dump`` without a column for it: the storage element that holds the files."""
     backoff_s: Positive = 5.0
     """How long one that failed is left alone; it doubles with each further failure."""
     backoff_max_s: Positive = 300.0

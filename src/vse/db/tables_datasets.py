@@ -42,13 +42,14 @@ dataset_files = Table(
     Column("dataset_id", ID, ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True),
     Column("position", BigInteger, primary_key=True),
     Column("lfn", NAME, nullable=False),
-    Column("size_bytes", BigInteger, nullable=False),
+    Column("member", NAME, nullable=False),  # of a zip archive; empty: the whole file
+    Column("size_bytes", BigInteger, nullable=False),  # negative: its list did not tell
     Column("adler32", BigInteger, nullable=True),
     Column("tree", Text, nullable=False),
     Column("entries", BigInteger, nullable=True),
     Column("corrupt", Boolean, nullable=False),
     Column("source", Text, nullable=True),  # the URL it can be had from, as its list told
-    UniqueConstraint("dataset_id", "lfn"),
+    UniqueConstraint("dataset_id", "lfn", "member"),
     sqlite_with_rowid=False,
 )
 
@@ -76,6 +77,7 @@ consistency_runs = Table(
     metadata,
     Column("id", ID, primary_key=True),
     Column("se", Text, nullable=False),
+    Column("base", NAME, nullable=False),  # the LFN below which it looked
     Column("started_s", Float, nullable=False),
     Column("finished_s", Float, nullable=True),
     Column("committed", Boolean, nullable=False),
@@ -90,8 +92,9 @@ consistency_findings = Table(
     "consistency_findings",
     metadata,
     Column("run_id", ID, ForeignKey("consistency_runs.id", ondelete="CASCADE"), primary_key=True),
-    Column("path", NAME, primary_key=True),  # as the storage or the catalogue names it
-    Column("kind", String(10), nullable=False),  # dark lost differing
+    Column("path", NAME, primary_key=True),  # as the storage names it
+    Column("lfn", NAME, nullable=True),  # as the catalogue names it, if it does
+    Column("kind", String(10), nullable=False),  # dark lost differing found
     Column("size_bytes", BigInteger, nullable=True),
     Column("known_bytes", BigInteger, nullable=True),  # what the catalogue says of its size
     Column("acted", Boolean, nullable=False),

@@ -124,10 +124,12 @@ tags = Table(
     Column("kind", String(1), primary_key=True),
     Column("object_id", ID, primary_key=True),
     Column("name", NAME, primary_key=True),
-    Column("integer", BigInteger, nullable=True),
-    Column("number", Float(53), nullable=True),
+    Column("type", String(8), nullable=False),  # as its schema said when it was set
+    Column("integer", BigInteger, nullable=True),  # of an integer; 0 or 1 of a boolean
+    Column("number", Float(53), nullable=True),  # of a number; Unix seconds (UTC) of a time
     Column("text", NAME, nullable=True),
-    Index("ix_tags_integer", "name", "integer"),
-    Index("ix_tags_text", "name", "text"),
+    Index("ix_tags_integer", "name", "kind", "integer"),
+    Index("ix_tags_number", "name", "kind", "number"),
+    Index("ix_tags_text", "name", "kind", "text"),
     sqlite_with_rowid=False,
 )

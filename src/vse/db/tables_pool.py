@@ -70,11 +70,9 @@ pins = Table(
     Column("owner", Text, nullable=False),
     Column("created_s", Float, nullable=False),
     Column("expires_s", Float, nullable=True),  # None: until it is taken away
-    Column("request_id", ID, nullable=True),  # the staging request it belongs to
     Column("note", Text, nullable=True),
     UniqueConstraint("element", "lfn", "owner"),
     Index("ix_pins_expires_s", "expires_s"),
-    Index("ix_pins_request_id", "request_id"),
 )
 
 evictions = Table(
@@ -85,10 +83,22 @@ evictions = Table(
     Column("element", NAME, nullable=False),
     Column("lfn", NAME, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
-    Column("state", String(12), nullable=False),  # planned done failed
+    Column("state", String(12), nullable=False),  # planned done kept failed
     Column("reason", Text, nullable=False),  # for people
+    Column("holder", Text, nullable=False),  # the process that carries it out
     Index("ix_evictions_lfn", "lfn", "id"),
     Index("ix_evictions_state", "state"),
+)
+
+readers = Table(
+    "readers",
+    metadata,
+    Column("element", NAME, primary_key=True),
+    Column("lfn", NAME, primary_key=True),
+    Column("holder", NAME, primary_key=True),  # the process that reads it: see vse.transfer.instance
+    Column("until_s", Float, nullable=False),
+    Index("ix_readers_holder", "holder"),
+    sqlite_with_rowid=False,
 )
 
 quarantine = Table(

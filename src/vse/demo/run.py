@@ -24,7 +24,7 @@ from vse.app.site import Site
 from vse.catalogue.lookup import LookupReport
 from vse.demo import remote
 from vse.demo.remote import RemoteProcess, WideAreaLink
-from vse.model import DatasetQuery
+from vse.model import FindQuery
 from vse.staging.values import FileStaged, News
 
 SCRIPT = "dimuon.py"
@@ -74,7 +74,7 @@ class Demo:
             base = remote.generate(self.remote_directory, files, events, seed, note)
         else:
             base = remote.take_in(self.remote_directory, data)
-        self.query = DatasetQuery(base, "*.root")
+        self.query = FindQuery(base=base, pattern="*.root")
         stored = remote.register_all(self.remote_directory, base)
         self.remote_files, self.remote_bytes = len(stored), sum(stored.values())
         self.example_lfn = min(stored)

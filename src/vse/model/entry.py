@@ -15,19 +15,26 @@ from typing import Literal, NamedTuple
 from vse.model.checksum import Checksum
 from vse.model.lfn import Lfn
 
-EntryKind = Literal["file", "directory"]
+EntryKind = Literal["file", "directory", "link", "collection"]
 
 
 class ReplicaState(StrEnum):
-    """Whether a copy may be read. Stored by value."""
+    """Whether a copy may be read: only an available one. Stored by value."""
 
     AVAILABLE = "available"
+    STAGING = "staging"
     SUSPECT = "suspect"
     LOST = "lost"
+    DELETING = "deleting"
 
 
 class Entry(NamedTuple):
-    """One name of the catalogue. ``size_bytes``, ``adler32`` and ``guid`` are None for directories."""
+    """One name of the catalogue. ``size_bytes``, ``adler32`` and ``guid`` are None for all but files.
+
+    ``lfn`` is its real name, where it was asked by one that leads through links. ``target`` is what a
+    link was made with: an LFN, or relative to the link's directory; of a file that is not there yet, what it
+    can be made of (`vse.staging.filters`).
+    """
 
     lfn: Lfn
     kind: EntryKind
@@ -39,6 +46,7 @@ class Entry(NamedTuple):
     mode: int
     created_s: float
     modified_s: float
+    target: str | None = None
 
     @property
     def checksum(self) -> Checksum | None:
@@ -98,6 +106,18 @@ class NewFile:
     mode: int = 0o644
     modified_s: float | None = None
     contents: Contents | None = None
+    checksums: tuple[Checksum, ...] = ()
+    """Those of other algorithms; one that is known already must be the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewLink:
+    """A symbolic link to make; ``target`` is an absolute LFN or relative to the link's directory."""
+
+    lfn: Lfn
+    target: str
+    owner: str = "root"
+    group: str = "root"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
 import grp
 import os
+import pwd
 from dataclasses import dataclass
 from typing import Self
 
@@ -18,13 +18,22 @@ class Identity:
 
     @classmethod
     def of_process(cls) -> Self:
-        """The user this process runs as."""
-        try:
-            group = grp.getgrgid(os.getgid()).gr_name
-        except KeyError:
-            group = str(os.getgid())
-        try:
-            name = getpass.getuser()
-        except (KeyError, OSError):
-            name = str(os.getuid())
-        return cls(name, (group,))
+        """The user and all groups of this process, as the system knows them; no variable can change them."""
+        own = os.getegid()
+        groups = [own, *sorted(set(os.getgroups()) - {own})]
+        return cls(user_name(os.geteuid()), tuple(map(_group_name, groups)))
+
+
+def user_name(uid: int) -> str:
+    """Return the name of a user of this machine, or its number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)

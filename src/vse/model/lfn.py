@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Self
 
@@ -9,16 +10,20 @@ from vse.errors import BadLfn
 
 MAX_NAME_BYTES = 255
 MAX_LFN_BYTES = 2048
+_FORBIDDEN = ("Cc", "Cs", "Zl", "Zp")  # lists of names are lines
 _SCHEMES = ("lfn:", "alien:")
+_is_plain = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[ -.0-~]{1,255})+").fullmatch
+"""Whether a name is printable ASCII in normal form: nearly all are, and doors parse them by the million."""
 
 
 class Lfn(str):
     """A logical file name such as ``/alice/data/2013/LHC13d/AliAOD.root``.
 
-    A string that is absolute, in Unicode NFC, without empty, ``.`` or ``..`` parts, without control
-    characters, each part at most 255 bytes of UTF-8 and the whole at most 2048. Build one from the
-    outside with `parse`; ``Lfn(text)`` itself trusts its argument and is for names that were parsed
-    before (rows of our own catalogue).
+    A string that is absolute, in Unicode NFC (so that two names which only differ in how an accent is
+    written are one), without empty, ``.`` or ``..`` parts, without control characters or line
+    separators, each part at most 255 bytes of UTF-8 and the whole at most 2048. All else is kept as it
+    is: capitals, blanks, trailing dots. Build one from the outside with `parse`; ``Lfn(text)`` itself
+    trusts its argument and is for names that were parsed before (rows of our own catalogue).
     """
 
     __slots__ = ()
@@ -29,6 +34,8 @@ class Lfn(str):
 
         Repeated and trailing slashes are dropped; a leading ``lfn:`` or ``alien:`` (with ``//``) too.
         """
+        if len(text) <= MAX_LFN_BYTES and _is_plain(text):
+            return cls(text)
         name = text
         for scheme in _SCHEMES:
             if name.startswith(scheme):
@@ -68,8 +75,8 @@ class Lfn(str):
 def _check_part(part: str, shown: str) -> None:
     if part in (".", ".."):
         raise BadLfn(shown, f"{part!r} is not allowed in it", "give the name without it")
-    if any(unicodedata.category(char) in ("Cc", "Cs") for char in part):
-        raise BadLfn(shown, "it holds a control character or a lone surrogate")
+    if any(unicodedata.category(char) in _FORBIDDEN for char in part):
+        raise BadLfn(shown, "it holds a control character, a line separator or a lone surrogate")
     length = len(part.encode("utf-8"))
     if length > MAX_NAME_BYTES:
         raise BadLfn(

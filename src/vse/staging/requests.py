@@ -1,38 +1,56 @@
-"""Requests for datasets (seed 002 §4.3.5.1): rows that turn into transfers, and end with them."""
+"""Requests for datasets (seed 002 §4.3.5.1): rows that turn into transfers, and end with them.
+
+Whatever changes a request changes what its transfers are to be in the same transaction. A transfer that
+ends leaves a note (`transfer_ends`) in its own; `Staging.settle` takes these up, so that no file costs
+more because there are many other requests.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from vse.catalogue.port import Catalogue, Names
 from vse.db import Database
-from vse.db.locks import Lock
-from vse.db.tables import request_items, requests, transfers
-from vse.errors import BadRequest, NoPlan, NoSuchEntry, NoSuchFile
-from vse.model import Clock, DatasetQuery, Lfn, Located, ReplicaState
-from vse.staging.jobs import plan_sources
-from vse.staging.values import OPEN_REQUEST, ItemState, Request, RequestState
-from vse.storage.element import Elements, StorageElement
-from vse.transfer.lifecycle import ENDED, State, Wanted
-from vse.transfer.queue import Queue
-from vse.transfer.rows import chunks
+from vse.db.tables import request_items, requests, transfer_ends
+from vse.errors import BadRequest, Denied, NoSuchEntry, NotFound, VseError
+from vse.model import Clock, DatasetQuery, FindQuery, Lfn, Located
+from vse.staging.approval import ApprovalRule
+from vse.staging.filters import Filters
+from vse.staging.requests_gathering import GATHER_LEASE_S, Find, Gatherer, aim
+from vse.staging.requests_rows import (
+    end_items,
+    end_requests,
+    end_waiting,
+    forget_ends,
+    one_request,
+    read_items,
+    read_requests,
+    some_ends,
+    unknown,
+    update_request,
+    waiting_bytes,
+    waiting_transfers,
+    wishes,
+)
+from vse.staging.values import OPEN_REQUEST, Approval, Conditions, Item, ItemState, Request, RequestState
+from vse.storage.element import Elements
+from vse.transfer.instance import dead, new_owner
+from vse.transfer.lifecycle import FIRST_PRIORITY, LAST_PRIORITY, Due
+from vse.transfer.queue import Queue, turn
+from vse.transfer.rows import chunks, error_text
 
-_ITEM_STATE = {
-    State.DONE: ItemState.DONE,
-    State.FAILED: ItemState.FAILED,
-    State.CANCELLED: ItemState.CANCELLED,
-}
+_RETRIED = 1000
+_PLAIN = Conditions()
 
 
 class Staging:
     """Makes requests and settles them. Safe to share between threads and processes.
 
     ``names`` answers queries (our catalogue with the upstreams behind it), ``catalogue`` is our own.
+    ``find`` answers those of every kind (`vse.catalogue.selection`); where left out, only `FindQuery`.
     """
 
     def __init__(
@@ -44,145 +62,238 @@ class Staging:
         elements: Elements,
         queue: Queue,
         clock: Clock = time.time,
+        find: Find | None = None,
+        approval: ApprovalRule | None = None,
+        filters: Filters | None = None,
     ) -> None:
+        self.tell_ended: Callable[[Request], object] = lambda _: None
+        self._me = new_owner()
         self._database = database
         self._names = names
-        self._catalogue = catalogue
+        self._find = find or self._find_by_name
         self._elements = elements
         self._queue = queue
         self._clock = clock
+        self._rule = approval or ApprovalRule()
+        self._gatherer = Gatherer(database, catalogue, elements, queue, clock, filters)
 
     # -- asking ----------------------------------------------------------------------------------
 
-    def request(self, query: DatasetQuery, owner: str, destination: str) -> Request:
+    def request(
+        self,
+        query: DatasetQuery,
+        owner: str,
+        destination: str,
+        conditions: Conditions = _PLAIN,
+        files: Iterable[Located] | None = None,
+    ) -> Request:
         """Ask for every file of ``query`` at ``destination``; what is there already counts at once.
 
-        Idempotent: while a request of the same owner for the same is open it is the one returned, with
-        files added that match by now, and those that failed tried again. Killed in the middle, the next
-        call goes on. Raises `NoSuchEntry` where nothing matches, and the errors of ``names`` and of an
-        unknown ``destination``.
+        ``files`` are those of the query, where the catalogue does not have them (yet); one with a replica
+        of no storage element is read from that replica's URL.
+
+        Idempotent: while a request of the same owner for the same is open it is the one returned, under
+        the new conditions, with files added that match by now, and those that failed tried again. Killed
+        in the middle, the next call or `resume` goes on. Raises `NoSuchEntry` where nothing matches,
+        `BadRequest` for conditions that cannot be, and the errors of ``names`` and of an unknown
+        ``destination``.
         """
-        element = self._elements.get(destination)
-        request = self._open(query, owner, destination)
-        seen_s = self._clock()
-        answer = self._names.find(query.base, query.pattern)
-        first_source: dict[tuple[str, ...], str | None] = {}
-        found = 0
-        while files := list(islice(answer, 1000)):
-            found += len(files)
-            here = self._already_at(element, destination, files)
-            wanted = {
-                file.entry.lfn: Wanted(
-                    file.entry.size_bytes or 0,
-                    file.entry.adler32,
-                    query.tree,
-                    self._first_source(file, destination, first_source),
-                    seen_s,
-                )
-                for file in files
-                if file.entry.lfn not in here
-            }
-            self._add(request, files, wanted)
+        _check(conditions)
+        destination = self._elements.get(destination).name
+        request = self._open(query, owner, destination, conditions)
+        try:
+            found = self._gatherer.gather(request, aim(query), self._find(query) if files is None else files)
+        except VseError as error:
+            if not error.retryable:
+                self._drop_empty(request)
+            raise
+        finally:
+            self._let_go(request)
         if not found:
             self._drop_empty(request)
             raise NoSuchEntry(
-                f"stage {query}", "no file matches it", f"see what is there with 'vse ls {query.base}'"
+                f"stage {query}", "no file matches it", "see what is there: vse ls, vse dataset list"
             )
+        return self._gathered(request)
+
+    def resume(self) -> list[Request]:
+        """Go on with requests whose files were being listed by a process that is gone; return these.
+
+        One whose query cannot be answered any more ends, with that reason; one whose upstream does not
+        answer now is left for the next time.
+        """
+        now_s = self._clock()
+        with self._database.read() as connection:
+            left = read_requests(connection, requests.c.state == RequestState.GATHERING)
+        gone = dead(one.gathered_by for one in left if one.gathered_by)
+        over = [
+            one
+            for one in left
+            if one.gathered_by is None or one.gathered_by in gone or (one.gather_until_s or 0.0) < now_s
+        ]
+        return [resumed for one in over if (resumed := self._resume(one)) is not None]
+
+    def _resume(self, request: Request) -> Request | None:
         with self._database.write() as connection:
-            connection.execute(
-                sa.update(requests)
-                .where(requests.c.id == request.id, requests.c.state == RequestState.GATHERING)
-                .values(state=RequestState.ACTIVE)
-            )
-            _end_items(connection, request_items.c.request_id == request.id)
-            self._end(connection, [request.id])
-        return self.get([request.id])[0]
+            turn(connection)
+            now = one_request(connection, request.id)
+            if (now.state, now.gathered_by) != (request.state, request.gathered_by):
+                return None  # somebody else was first
+            self._hold_listing(connection, request.id)
+        try:
+            query = DatasetQuery.parse(request.query)
+            found = self._gatherer.gather(request, aim(query), self._find(query))
+            if not found:
+                raise NoSuchEntry(f"stage {query}", "no file matches it any more")
+        except VseError as error:
+            if error.retryable:
+                return None
+            return self._unlisted(request, error)
+        finally:
+            self._let_go(request)
+        return self._gathered(request)
 
     def cancel(self, request_id: int) -> Request:
         """End a request; transfers that no other request waits for are taken out of the queue."""
+        return self._end_early(request_id, RequestState.CANCELLED, ItemState.CANCELLED, None)
+
+    def retry(self, request_id: int) -> Request:
+        """Try those files of a request again that failed or were cancelled, and end every back-off.
+
+        A file that the catalogue has lost fails again with that reason. Raises `BadRequest` for a request
+        that was refused.
+        """
+        (request,) = self.get([request_id])
+        if request.state is RequestState.REFUSED:
+            raise BadRequest(f"try request {request_id} again", "it was refused", "ask again: vse stage")
+        again = (ItemState.FAILED, ItemState.CANCELLED)
         with self._database.write() as connection:
-            request = _requests(connection, requests.c.id == request_id)
-            if not request:
-                raise _unknown(request_id)
-            if request[0].is_over:
-                return request[0]
-            waiting = sa.and_(
-                request_items.c.request_id == request_id, request_items.c.state == ItemState.WAITING
+            turn(connection)
+            if request.is_over:
+                update_request(
+                    connection, request_id, state=RequestState.GATHERING, finished_s=None, error=None
+                )
+            self._hold_listing(connection, request_id)
+            waiting = waiting_transfers(connection, request_id)
+            self._queue.send(dict.fromkeys(waiting, Due()), connection)
+        tree, after = DatasetQuery.parse(request.query).tree, ""
+        while some := self.items(request_id, again, after=after, limit=_RETRIED):
+            after = some[-1].lfn
+            answer = self._names.resolve([one.lfn for one in some])
+            lost = {Lfn(name): why for name, why in answer.failed.items()}
+            self._gatherer.refuse(request_id, lost, {one.lfn: one.size_bytes for one in some})
+            self._gatherer.gather(request, tree, answer.ok.values())
+        self._let_go(request)
+        return self._gathered(request)
+
+    def change_priority(self, request_id: int, priority: int) -> Request:
+        """Move what a request waits for behind its owner's other files of that priority."""
+        _check(Conditions(priority))
+        with self._database.write() as connection:
+            turn(connection)
+            if one_request(connection, request_id).is_over:
+                raise BadRequest(f"change the priority of request {request_id}", "it has ended")
+            update_request(connection, request_id, priority=priority)
+            self._rank(connection, waiting_transfers(connection, request_id))
+            return one_request(connection, request_id)
+
+    # -- approval --------------------------------------------------------------------------------
+
+    def approve(self, request_id: int, by: str, note: str = "") -> Request:
+        """Let a request go on that waits for approval; `BadRequest` for one that does not."""
+        with self._database.write() as connection:
+            turn(connection)
+            request = _wanting(connection, request_id, "approve")
+            update_request(
+                connection, request_id, approval=Approval.GIVEN, approved_by=by, approval_note=note
             )
-            others = request_items.alias()
-            wanted_elsewhere = sa.exists().where(
-                others.c.transfer_id == request_items.c.transfer_id,
-                others.c.request_id != request_id,
-                others.c.state == ItemState.WAITING,
-            )
-            unwanted = sa.select(request_items.c.transfer_id).where(waiting, ~wanted_elsewhere)
-            ids = [key for (key,) in connection.execute(unwanted) if key is not None]
-            connection.execute(sa.update(request_items).where(waiting).values(state=ItemState.CANCELLED))
-            self._queue.cancel(ids, connection)
-            connection.execute(
-                sa.update(requests)
-                .where(requests.c.id == request_id)
-                .values(state=RequestState.CANCELLED, finished_s=self._clock())
-            )
-            return _requests(connection, requests.c.id == request_id)[0]
+            if request.state is RequestState.HELD:
+                update_request(connection, request_id, state=RequestState.ACTIVE)
+            self._rank(connection, waiting_transfers(connection, request_id))
+            end_requests(connection, [request_id], self._clock())
+            return one_request(connection, request_id)
+
+    def refuse(self, request_id: int, by: str, note: str) -> Request:
+        """End a request that waits for approval; its files fail with who refused it and why."""
+        with self._database.read() as connection:
+            request = _wanting(connection, request_id, "refuse")
+        why = Denied(f"stage {request.query}", f"{by} refused it" + (f": {note}" if note else ""))
+        return self._end_early(
+            request_id,
+            RequestState.REFUSED,
+            ItemState.FAILED,
+            why,
+            approval=Approval.REFUSED,
+            approved_by=by,
+            approval_note=note,
+        )
 
     # -- settling --------------------------------------------------------------------------------
 
-    def settle(self, transfer_ids: Sequence[int] | None = None) -> list[Request]:
-        """Let items end with their transfers, and requests with their items; return those that ended.
+    def settle(self) -> list[Request]:
+        """Let files end with their transfers, and requests with their files; return those that ended.
 
-        ``transfer_ids``: only these have changed; None looks at all (after a kill). Idempotent.
+        Costs as much as has ended since, whoever moved it, however many requests there are. Idempotent.
         """
-        if transfer_ids is not None and not transfer_ids:
-            return []
-        with self._database.write() as connection:
-            touched: set[int] = set()
-            for some in chunks(transfer_ids or ()):
-                touched |= _end_items(connection, transfers.c.id.in_(some))
-            if transfer_ids is None:
-                opened = sa.select(requests.c.id).where(requests.c.state.in_(OPEN_REQUEST))
-                touched = {key for (key,) in connection.execute(opened)}
-                _end_items(connection, request_items.c.request_id.in_(opened))
-            return self._end(connection, sorted(touched))
-
-    def _end(self, connection: sa.Connection, ids: Sequence[int]) -> list[Request]:
-        """End those active requests that wait for nothing any more."""
         ended: list[Request] = []
-        for some in chunks(ids):
-            over = sa.and_(
-                requests.c.id.in_(some),
-                requests.c.state == RequestState.ACTIVE,
-                ~_has_item(ItemState.WAITING),
-            )
-            keys = [key for (key,) in connection.execute(sa.select(requests.c.id).where(over))]
-            if not keys:
-                continue
-            state = sa.case(
-                (_has_item(ItemState.FAILED), RequestState.FAILED),
-                (_has_item(ItemState.CANCELLED), RequestState.CANCELLED),
-                else_=RequestState.DONE,
-            )
-            end = sa.update(requests).where(requests.c.id.in_(keys))
-            connection.execute(end.values(state=state, finished_s=self._clock()))
-            ended += _requests(connection, requests.c.id.in_(keys))
+        while self._something_ended():
+            with self._database.write() as connection:
+                turn(connection)
+                ended += self._settle(connection)
+        for one in ended:
+            self.tell_ended(one)
         return ended
+
+    def _something_ended(self) -> bool:
+        with self._database.read() as connection:
+            return connection.execute(sa.select(transfer_ends.c.transfer_id).limit(1)).first() is not None
+
+    def _settle(self, connection: sa.Connection) -> list[Request]:
+        now_s = self._clock()
+        some = some_ends(connection)
+        touched = end_items(connection, some)
+        forget_ends(connection, some)
+        return end_requests(connection, sorted(touched), now_s)
 
     # -- looking ---------------------------------------------------------------------------------
 
     def get(self, ids: Sequence[int]) -> list[Request]:
         """Return requests in the order of ``ids``; `BadRequest` for one that there is not."""
         with self._database.read() as connection:
-            found = {one.id: one for one in _requests(connection, requests.c.id.in_(ids))}
+            found = {one.id: one for one in read_requests(connection, requests.c.id.in_(ids))}
         missing = next((key for key in ids if key not in found), None)
         if missing is not None:
-            raise _unknown(missing)
+            raise unknown(missing)
         return [found[key] for key in ids]
 
-    def list(self, *, open_only: bool = False, limit: int = 100) -> list[Request]:
+    def list(
+        self,
+        *,
+        open_only: bool = False,
+        states: Sequence[RequestState] = (),
+        owner: str = "",
+        limit: int = 100,
+    ) -> list[Request]:
         """Return the newest requests, newest first."""
-        where = requests.c.state.in_(OPEN_REQUEST) if open_only else sa.true()
+        where: sa.ColumnElement[bool] = sa.true()
+        if open_only:
+            where = where & requests.c.state.in_(OPEN_REQUEST)
+        if states:
+            where = where & requests.c.state.in_(states)
+        if owner:
+            where = where & (requests.c.owner == owner)
         with self._database.read() as connection:
-            return _requests(connection, where, limit)
+            return read_requests(connection, where, limit)
+
+    def items(
+        self, request_id: int, states: Sequence[ItemState] = (), *, after: str = "", limit: int = 1000
+    ) -> Sequence[Item]:
+        """Return files of a request in these states (all, where none is given), in order of their names.
+
+        For the next ones give the last name as ``after``.
+        """
+        with self._database.read() as connection:
+            return read_items(connection, request_id, states, after, limit)
 
     def all_over(self, ids: Sequence[int]) -> bool:
         """Whether every one of these requests has ended."""
@@ -192,96 +303,115 @@ class Staging:
 
     # -- inside ----------------------------------------------------------------------------------
 
-    def _open(self, query: DatasetQuery, owner: str, destination: str) -> Request:
-        """Return the open request for the same, or a new one, as one that gathers its files."""
+    def _open(self, query: DatasetQuery, owner: str, destination: str, conditions: Conditions) -> Request:
+        """Return the open request for the same, or a new one, as one whose files are listed by us."""
         with self._database.write() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({Lock.REQUEST})")
+            turn(connection)
             same = sa.and_(
-                requests.c.query == str(query),
                 requests.c.owner == owner,
                 requests.c.destination == destination,
                 requests.c.state.in_(OPEN_REQUEST),
+                requests.c.query == str(query),
             )
-            found = _requests(connection, same)
+            found = read_requests(connection, same)
+            key = found[0].id if found else self._insert(connection, query, owner, destination, conditions)
             if found:
-                return found[0]
-            new = sa.insert(requests).values(
-                query=str(query),
-                owner=owner,
-                destination=destination,
-                state=RequestState.GATHERING,
-                created_s=self._clock(),
-            )
-            key = connection.execute(new.returning(requests.c.id)).scalar_one()
-            return _requests(connection, requests.c.id == key)[0]
+                self._adopt(connection, found[0], conditions)
+            self._hold_listing(connection, key)
+            return one_request(connection, key)
 
-    def _already_at(self, element: StorageElement, destination: str, files: Sequence[Located]) -> set[Lfn]:
-        """Return the files that the catalogue and the storage both have at the destination.
+    def _insert(
+        self,
+        connection: sa.Connection,
+        query: DatasetQuery,
+        owner: str,
+        destination: str,
+        conditions: Conditions,
+    ) -> int:
+        free = conditions.trusted or self._rule.above_bytes is None
+        new = sa.insert(requests).values(
+            query=str(query),
+            owner=owner,
+            destination=destination,
+            priority=conditions.priority,
+            pin_s=conditions.pin_s,
+            note=conditions.note,
+            state=RequestState.GATHERING,
+            approval=Approval.NONE if free else Approval.WANTED,
+            approval_note="",
+            created_s=self._clock(),
+        )
+        return int(connection.execute(new.returning(requests.c.id)).scalar_one())
 
-        A copy that the catalogue knows and the storage has lost is forgotten: it can be staged again.
-        """
-        known = {
-            file.entry.lfn: file.entry.size_bytes
-            for file in files
-            for replica in file.replicas
-            if replica.se == destination and replica.state is ReplicaState.AVAILABLE
-        }
-        if not known:
-            return set()
-        looked = element.stat(list(known))
-        vanished = [lfn for lfn in known if isinstance(looked.failed.get(lfn), NoSuchFile)]
-        if vanished:
-            self._catalogue.remove_replicas(vanished, destination)
-        return {lfn for lfn, size in known.items() if lfn in looked.ok and looked.ok[lfn].size_bytes == size}
+    def _adopt(self, connection: sa.Connection, request: Request, conditions: Conditions) -> None:
+        """Put a request that is asked for again under the new conditions; what is not said stays."""
+        pin_s = request.pin_s if conditions.pin_s is None else conditions.pin_s
+        note = conditions.note or request.note
+        priority = request.priority if conditions.priority == _PLAIN.priority else conditions.priority
+        update_request(connection, request.id, pin_s=pin_s, note=note, priority=priority)
+        if priority != request.priority:
+            self._rank(connection, waiting_transfers(connection, request.id))
 
-    def _first_source(
-        self, file: Located, destination: str, memory: dict[tuple[str, ...], str | None]
-    ) -> str | None:
-        """Return the element that the file will be read from first, as far as can be told now."""
-        others = tuple(replica for replica in file.replicas if replica.se != destination)
-        key = tuple(f"{replica.se} {replica.state} {replica.url is None}" for replica in others)
-        if key not in memory:
-            try:
-                memory[key] = plan_sources(self._elements, others, destination).sources[0].se
-            except NoPlan:
-                memory[key] = None
-        return memory[key]
-
-    def _add(self, request: Request, files: Sequence[Located], wanted: dict[Lfn, Wanted]) -> None:
-        """Add items and their transfers, in one transaction."""
+    def _gathered(self, request: Request) -> Request:
+        """All files of a request are listed: let it wait for approval, go on, or end."""
         with self._database.write() as connection:
-            ids = self._queue.enqueue(request.destination, wanted, connection)
-            here = [file.entry.lfn for file in files if file.entry.lfn not in wanted]
-            came = self._queue.found(request.destination, here, connection)
-            values = [
-                {
-                    "request_id": request.id,
-                    "lfn": file.entry.lfn,
-                    "size_bytes": file.entry.size_bytes or 0,
-                    "transfer_id": ids.get(file.entry.lfn),
-                    "state": ItemState.WAITING if file.entry.lfn in ids else ItemState.HERE,
-                    "error": None,
-                }
-                for file in files
-            ]
-            insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-            query = insert(request_items)
-            # What came by this very request stays 'done', although it is found here now.
-            keep_done = sa.and_(
-                request_items.c.state == ItemState.DONE, query.excluded.state == ItemState.HERE
-            )
-            fresh = {
-                "size_bytes": query.excluded.size_bytes,
-                "transfer_id": sa.func.coalesce(query.excluded.transfer_id, request_items.c.transfer_id),
-                "state": sa.case((keep_done, ItemState.DONE), else_=query.excluded.state),
-                "error": query.excluded.error,
-            }
-            connection.execute(
-                query.on_conflict_do_update(index_elements=["request_id", "lfn"], set_=fresh), values
-            )
-            for some in chunks(came):  # others may wait for them as well
-                self._end(connection, sorted(_end_items(connection, transfers.c.id.in_(some))))
+            turn(connection)
+            now = one_request(connection, request.id)
+            if now.is_over:
+                return now
+            wanted = now.approval is Approval.WANTED
+            coming_bytes = waiting_bytes(connection, now.id) if wanted else 0
+            if wanted and self._rule.holds(coming_bytes) and waiting_transfers(connection, now.id):
+                update_request(connection, now.id, state=RequestState.HELD)
+                return one_request(connection, now.id)
+            update_request(connection, now.id, state=RequestState.ACTIVE)
+            if wanted:
+                update_request(connection, now.id, approval=Approval.NONE)
+                self._rank(connection, waiting_transfers(connection, now.id))
+            for some in chunks(waiting_transfers(connection, now.id)):  # ended since they were listed
+                end_items(connection, some)
+            end_requests(connection, [now.id], self._clock())
+            return one_request(connection, now.id)
+
+    def _end_early(
+        self,
+        request_id: int,
+        state: RequestState,
+        item_state: ItemState,
+        why: VseError | None,
+        **values: object,
+    ) -> Request:
+        with self._database.write() as connection:
+            turn(connection)
+            request = one_request(connection, request_id)
+            if request.is_over:
+                return request
+            waiting = waiting_transfers(connection, request_id)
+            end_waiting(connection, request_id, item_state, why)
+            update_request(connection, request_id, state=state, finished_s=self._clock(), **values)
+            self._rank(connection, waiting)
+            return one_request(connection, request_id)
+
+    def _rank(self, connection: sa.Connection, transfer_ids: Sequence[int]) -> None:
+        """Tell transfers who wants them now."""
+        for events in wishes(connection, transfer_ids):
+            self._queue.send(events, connection)
+
+    def _hold_listing(self, connection: sa.Connection, request_id: int) -> None:
+        until_s = self._clock() + GATHER_LEASE_S
+        update_request(connection, request_id, gathered_by=self._me, gather_until_s=until_s)
+
+    def _let_go(self, request: Request) -> None:
+        with self._database.write() as connection:
+            ours = sa.and_(requests.c.id == request.id, requests.c.gathered_by == self._me)
+            connection.execute(sa.update(requests).where(ours).values(gathered_by=None))
+
+    def _unlisted(self, request: Request, error: VseError) -> Request:
+        """The files of a request cannot be listed any more: go on with those that were, or end it."""
+        if isinstance(error, NotFound) and self.items(request.id, limit=1):
+            return self._gathered(request)
+        text = error_text(error)
+        return self._end_early(request.id, RequestState.FAILED, ItemState.FAILED, error, error=text)
 
     def _drop_empty(self, request: Request) -> None:
         with self._database.write() as connection:
@@ -292,56 +422,25 @@ class Staging:
                 )
             )
 
+    def _find_by_name(self, query: DatasetQuery) -> Iterator[Located]:
+        if not isinstance(query, FindQuery):
+            raise BadRequest(f"stage {query}", "only a Find is understood here")
+        return self._names.find(query.base, query.pattern)
 
-def _has_item(state: ItemState) -> sa.Exists:
-    return sa.exists().where(request_items.c.request_id == requests.c.id, request_items.c.state == state)
+
+def _wanting(connection: sa.Connection, request_id: int, verb: str) -> Request:
+    request = one_request(connection, request_id)
+    if request.approval is not Approval.WANTED or request.is_over:
+        found = f"it waits for nobody's approval (it is {request.state}, approval {request.approval})"
+        raise BadRequest(f"{verb} request {request_id}", found, "see: vse request list --held")
+    return request
 
 
-def _end_items(connection: sa.Connection, among: sa.ColumnElement[bool]) -> set[int]:
-    """Let waiting items end whose transfer has; return the requests that were touched."""
-    query = (
-        sa.select(request_items.c.request_id, request_items.c.lfn, transfers.c.state, transfers.c.error)
-        .join(transfers, transfers.c.id == request_items.c.transfer_id)
-        .where(among, request_items.c.state == ItemState.WAITING, transfers.c.state.in_(ENDED))
-    )
-    values = [
-        {"key": key, "name": lfn, "new_state": _ITEM_STATE[State(state)], "new_error": error}
-        for key, lfn, state, error in connection.execute(query)
-    ]
-    if values:
-        connection.execute(
-            sa.update(request_items)
-            .where(
-                request_items.c.request_id == sa.bindparam("key"),
-                request_items.c.lfn == sa.bindparam("name"),
-            )
-            .values(state=sa.bindparam("new_state"), error=sa.bindparam("new_error")),
-            values,
+def _check(conditions: Conditions) -> None:
+    if not FIRST_PRIORITY <= conditions.priority <= LAST_PRIORITY:
+        raise BadRequest(
+            f"stage with priority {conditions.priority}",
+            f"priorities are {FIRST_PRIORITY} (first) to {LAST_PRIORITY} (last)",
         )
-    return {int(value["key"]) for value in values}
-
-
-def _requests(
-    connection: sa.Connection, where: sa.ColumnElement[bool], limit: int | None = None
-) -> list[Request]:
-    query = sa.select(requests).where(where).order_by(requests.c.id.desc()).limit(limit)
-    found = []
-    for row in connection.execute(query):
-        fields = dict(row._mapping)
-        found.append(Request(**{**fields, "state": RequestState(fields["state"])}))
-    return found
-
-
-def _unknown(request_id: int) -> BadRequest:
-    return BadRequest(
-        f"find request {request_id}", "there is no such request", "see them all with 'vse status'"
-    )
-
-
-def waiting_for(ids: Iterable[int]) -> sa.ColumnElement[bool]:
-    """Return the condition on a transfer that one of these requests waits for it."""
-    return sa.exists().where(
-        request_items.c.transfer_id == transfers.c.id,
-        request_items.c.request_id.in_(list(ids)),
-        request_items.c.state == ItemState.WAITING,
-    )
+    if conditions.pin_s is not None and not conditions.pin_s > 0:
+        raise BadRequest(f"pin files for {conditions.pin_s:g} s", "that is no time to come")

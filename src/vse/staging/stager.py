@@ -12,57 +12,44 @@ import queue as std_queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
-from vse.catalogue.port import Catalogue, Names, NewReplica
 from vse.config.settings import StagerSettings
-from vse.errors import Interrupted, NoSuchEntry, VseError
+from vse.errors import Interrupted, VseError
 from vse.model import BulkResult, Clock, Located
-from vse.staging.jobs import plan_job
-from vse.staging.requests import Staging, waiting_for
+from vse.staging.external import MoverBeside
+from vse.staging.jobs import Planner
+from vse.staging.stager_parts import Outcome, Parts
+from vse.staging.stager_recording import Recorder, report_of, url_of
+from vse.staging.stager_tape import Tapes
 from vse.staging.values import FileFailed, FileStaged, News
 from vse.staging.values import Moved as MovedNews
-from vse.storage.element import Elements
+from vse.storage.element import StorageElement
+from vse.transfer.caps import Caps, Rates
 from vse.transfer.ctrl_c import CtrlC
 from vse.transfer.instance import new_owner
-from vse.transfer.lifecycle import Event, Failed, Progressed, PutBack, State, Succeeded, Transfer
-from vse.transfer.mover import Job, Limits, Live, Moved, Mover, Source
-from vse.transfer.queue import Queue, Report
-from vse.transfer.verification import Verifier
+from vse.transfer.lifecycle import ENDED, Event, Failed, Progressed, PutBack, State, Succeeded, Transfer
+from vse.transfer.mover import Job, KeptName, Limits, Live, Moved, Mover, Source
+from vse.transfer.shares import Slots
+
+__all__ = ["Outcome", "Parts", "Stager"]
 
 _LOOK_S = 1.0
 """How often an idle stager looks for what other processes queued."""
 _TICK_S = 0.25
 """How soon a stop is seen, and how often news of bytes are told."""
+_COMPANY_S = 0.005
+"""How long the end of a move waits for others, to be written down together."""
 _BEAT_S = 2.0
 """How often at least leases are renewed, bytes written down, and cancelled moves noticed."""
 _SETTLE_S = 10.0
 """How often an idle stager settles what others have left."""
+_REGISTER_S = 30.0
+"""How long a stager that ends may still tell upstreams of new copies."""
+_SERVERS_S = 24 * 3600.0
+"""How old partial files of servers are when they are removed: neither writers nor clocks are known there."""
 _GRACE_S = 5.0
 """How long a move that was ended may take to notice, before its slot is given to another thread."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a move ended: moved, not begun (no free slot at any source), or an error."""
-
-    live: Live
-    job: Job | None
-    moved: Moved | None
-    error: VseError | None
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a stager works with."""
-
-    names: Names
-    catalogue: Catalogue
-    elements: Elements
-    queue: Queue
-    staging: Staging
-    verifier: Verifier
 
 
 class Stager:
@@ -78,13 +65,19 @@ class Stager:
         self.owner = new_owner()
         self._parts = parts
         self._settings = settings
+        self._slots = Slots.of(settings)
         self._limits = Limits(settings.no_progress_s, settings.timeout_s)
         self._tell = tell
         self._clock = clock
         # A partial file that nobody touched for so long has no writer, even where locks are unknown.
         self._partial_age_s = settings.no_progress_s + settings.verify_timeout_s
-        self._mover = Mover(parts.verifier)
+        self._caps = Caps(Rates.of(settings))
+        mover = Mover(parts.verifier, parts.keep, self._caps.wait_s)
+        self._mover = MoverBeside(mover, parts.external) if parts.external else mover
+        self._planner = Planner(parts.elements, parts.filters)
         self._inbox: std_queue.SimpleQueue[Outcome | None] = std_queue.SimpleQueue()
+        self._tapes = Tapes(parts.elements, clock, self._hand_out, self._inbox.put)
+        self._recorder = Recorder(parts, self.owner, clock, self._tapes)
         self._jobs: std_queue.SimpleQueue[tuple[Live, Job] | None] = std_queue.SimpleQueue()
         self._running: dict[int, Live] = {}
         self._arrived: list[Outcome | None] = []
@@ -92,12 +85,24 @@ class Stager:
         self._lock = threading.Lock()
         self._ended_s: dict[int, float] = {}
         self._told: dict[int, int] = {}
+        self._stagers = 1
 
     # -- life ------------------------------------------------------------------------------------
 
     def wake(self) -> None:
         """Look at the queue now: something was put into it."""
         self._inbox.put(None)
+
+    def change(self, settings: StagerSettings) -> None:
+        """Go by other settings from now on; what runs goes on, at the new rates.
+
+        Fewer slots are reached by not filling those that get free.
+        """
+        self._settings = settings
+        self._slots = Slots.of(settings)
+        self._limits = Limits(settings.no_progress_s, settings.timeout_s)
+        self._caps.set(Rates.of(settings), self._stagers)
+        self.wake()
 
     def run(self, stop: threading.Event, until: Sequence[int] | None = None) -> None:
         """Work until ``stop`` is set, or until the requests ``until`` have ended (only their files then).
@@ -116,6 +121,7 @@ class Stager:
         over = threading.Event()
         minder = threading.Thread(target=self._mind, args=(over,), name="vse-minder", daemon=True)
         minder.start()
+        registrar = self._start_registrar(over)
         look_s, settle_s = 0.0, time.monotonic() + _SETTLE_S
         try:
             while not stopped():
@@ -133,6 +139,17 @@ class Stager:
             self._shut_down()
             over.set()
             minder.join()
+            if registrar is not None:
+                registrar.join(_REGISTER_S)  # what is left by then is told by the next stager
+
+    def _start_registrar(self, over: threading.Event) -> threading.Thread | None:
+        if self._parts.registrar is None:
+            return None
+        thread = threading.Thread(
+            target=self._parts.registrar.run, args=(over,), name="vse-registrar", daemon=True
+        )
+        thread.start()
+        return thread
 
     def _gather(self, look_s: float, stopped: Callable[[], bool]) -> bool:
         """Wait for outcomes or a `wake` (True), or for a stop or the time to look again (False)."""
@@ -145,10 +162,19 @@ class Stager:
             except std_queue.Empty:
                 self._tell_progress()
                 continue
-            while not self._inbox.empty():
-                self._arrived.append(self._inbox.get())
+            self._gather_company()
             return True
         return False
+
+    def _gather_company(self) -> None:
+        """Wait a moment for more to arrive: many are written down at the cost of one."""
+        until_s = time.monotonic() + _COMPANY_S
+        with contextlib.suppress(std_queue.Empty):
+            while len(self._arrived) < len(self._running):
+                left_s = until_s - time.monotonic()
+                self._arrived.append(self._inbox.get(block=left_s > 0, timeout=max(left_s, 0.0)))
+        while not self._inbox.empty():
+            self._arrived.append(self._inbox.get())
 
     def _shut_down(self) -> None:
         """End every running move and put it back."""
@@ -168,20 +194,33 @@ class Stager:
         for _ in range(self._threads):
             self._jobs.put(None)
         self._threads = 0
+        self._tapes.stop()
         self._record()
         with self._lock:
             stuck = list(self._running.values())
             self._running.clear()
         self._parts.queue.report(
-            self.owner, [_report(live, PutBack(_url(live), live.bytes_done)) for live in stuck]
+            self.owner, [report_of(live, PutBack(url_of(live), live.bytes_done)) for live in stuck]
         )
 
-    def _sweep(self) -> None:
+    def _sweep(self, servers_older_than_s: float | None = None) -> None:
         """Remove partial files that dead stagers left at places that can be written."""
         for element in self._parts.elements:
             if element.can("write"):
                 with contextlib.suppress(VseError):  # a storage that is not there: each file will say so
-                    element.sweep_partials(self._partial_age_s, time.time())
+                    element.sweep_partials(
+                        self._partial_age_s, time.time(), servers_older_than_s=servers_older_than_s
+                    )
+                    self._drop_stale(element)
+
+    def _drop_stale(self, element: StorageElement) -> None:
+        """Remove half-done files that no transfer goes on with."""
+        kept = {name: KeptName.parse(name) for name in element.kept()}
+        known = self._parts.queue.get([one.transfer_id for one in kept.values() if one])
+        wanted = {str(KeptName.of(one)) for one in known.values() if one.state not in ENDED}
+        stale = [name for name in kept if name not in wanted]
+        if stale:
+            element.drop(stale)
 
     # -- starting moves --------------------------------------------------------------------------
 
@@ -191,13 +230,7 @@ class Stager:
         free = self._settings.slots - len(self._running)
         if free <= 0:
             return _LOOK_S
-        claimed = self._parts.queue.claim(
-            self.owner,
-            free,
-            self._settings.slots,
-            self._settings.slots_per_source,
-            None if until is None else waiting_for(until),
-        )
+        claimed = self._parts.queue.claim(self.owner, free, self._slots, until)
         self._launch(claimed)
         if len(claimed) == free:
             return _LOOK_S
@@ -215,19 +248,32 @@ class Stager:
         with self._lock:
             self._running.update(lives)
         located = self._resolve(claimed)
+        on_tape: list[tuple[Live, Job]] = []
         for one in claimed:
             live = lives[one.id]
             live.handed_out = True
             try:
-                self._jobs.put((live, plan_job(one, located, self._parts.elements)))
+                job = self._planner.plan(one, located)
             except VseError as error:  # the settings do not know its destination any more
                 self._inbox.put(Outcome(live, None, None, error))
+                continue
+            if any(source.tape for source in job.sources):
+                on_tape.append((live, job))
+            else:
+                self._hand_out(live, job)
+        if on_tape:
+            self._tapes.take(on_tape)
         while self._threads < min(len(self._running), self._settings.slots):
             self._add_thread()
+
+    def _hand_out(self, live: Live, job: Job) -> None:
+        self._jobs.put((live, job))
 
     def _resolve(self, claimed: Sequence[Transfer]) -> BulkResult[Located]:
         names = [one.lfn for one in claimed]
         try:
+            if self._parts.filters is not None:
+                return self._parts.filters.resolve(self._parts.names, claimed)
             return self._parts.names.resolve(names)
         except VseError as error:
             return BulkResult(failed=dict.fromkeys(names, error))
@@ -244,7 +290,7 @@ class Stager:
             moved, error = None, None
             try:
                 live.check()
-                moved = self._mover.move(job, live, partial(self._may_read, live))
+                moved = self._move(job, live)
             except VseError as problem:
                 error = problem
             except Exception as problem:
@@ -257,16 +303,30 @@ class Stager:
             if live.given_up:
                 return
 
+    def _move(self, job: Job, live: Live) -> Moved | None:
+        """Move a file, with space kept for it as long as it is on its way."""
+        room, one = self._parts.room, job.transfer
+        if room is None:
+            return self._mover.move(job, live, partial(self._may_read, live))
+        room.reserve(one.destination, one.lfn, one.size_bytes, one.share, holder=self.owner)
+        moved = None
+        try:
+            moved = self._mover.move(job, live, partial(self._may_read, live))
+        finally:
+            if moved is None:
+                room.release(one.destination, one.lfn)
+        return moved
+
     def _may_read(self, live: Live, source: Source) -> bool:
         claim = live.transfer
-        if source.se == claim.source_se:
+        if source.se in (claim.source_se, ""):
             return True
-        return self._parts.queue.try_source(self.owner, claim, source.se, self._settings.slots_per_source)
+        return self._parts.queue.try_source(self.owner, claim, source.se, self._slots)
 
     # -- recording -------------------------------------------------------------------------------
 
     def _record(self) -> None:
-        """Write down how moves ended: the catalogue first, then the queue, then the requests.
+        """Write down how moves ended.
 
         What arrived is forgotten only after that: interrupted in between, it is written again.
         """
@@ -277,38 +337,13 @@ class Stager:
         if not outcomes:
             self._arrived.clear()
             return
-        moved = {one.live.transfer.id: one for one in outcomes if one.moved is not None}
-        registered = self._register(list(moved.values()))
-        events = {
-            one.live.transfer.id: _event(one, registered.failed.get(one.live.transfer.lfn))
-            for one in outcomes
-        }
-        after = self._parts.queue.report(
-            self.owner, [_report(one.live, events[one.live.transfer.id]) for one in outcomes]
-        )
-        # All of them: one that was taken from us meanwhile may have ended with nobody to settle it.
-        self._parts.staging.settle([one.live.transfer.id for one in outcomes])
+        events, after = self._recorder.record(outcomes)
         with self._lock:
             for one in outcomes:
                 self._running.pop(one.live.transfer.id, None)
                 self._told.pop(one.live.transfer.id, None)
         self._arrived.clear()
-        self._tell_ends(outcomes, events, {one.id: one for one in after})
-
-    def _register(self, moved: Sequence[Outcome]) -> BulkResult[None]:
-        """Add the new copies to the catalogue; remove a file that it has forgotten meanwhile."""
-        result = self._parts.catalogue.add_replicas(
-            [
-                NewReplica(one.live.transfer.lfn, one.live.transfer.destination, contents=one.moved.contents)
-                for one in moved
-                if one.moved
-            ]
-        )
-        for one in moved:
-            error = result.failed.get(one.live.transfer.lfn)
-            if isinstance(error, NoSuchEntry) and one.job and one.moved and one.moved.source:
-                one.job.destination.remove()
-        return result
+        self._tell_ends(outcomes, events, after)
 
     def _tell_ends(
         self, outcomes: Sequence[Outcome], events: dict[int, Event], after: dict[int, Transfer]
@@ -337,6 +372,7 @@ class Stager:
         pause_s = min(self._settings.lease_s / 3, _BEAT_S)
         beat_s = time.monotonic() + pause_s
         sweep_s = time.monotonic() + self._partial_age_s
+        sweeper = threading.Thread()
         while not over.wait(every_s):
             now_s = time.monotonic()
             with self._lock:
@@ -347,8 +383,9 @@ class Stager:
             if now_s >= beat_s and running:
                 self._beat(running)
                 beat_s = time.monotonic() + pause_s
-            if now_s >= sweep_s:
-                self._sweep()
+            if now_s >= sweep_s and not sweeper.is_alive():
+                sweeper = threading.Thread(target=self._sweep, args=(_SERVERS_S,), daemon=True)
+                sweeper.start()  # a server that is down must not keep us from telling that we live
                 sweep_s = time.monotonic() + max(self._partial_age_s, 60.0)
 
     def _replace_stuck(self, live: Live, now_s: float) -> None:
@@ -370,7 +407,7 @@ class Stager:
         progress = {
             key: (
                 live.transfer.attempts,
-                Progressed(live.bytes_done, _url(live), live.source.se if live.source else None),
+                Progressed(live.bytes_done, url_of(live), live.source.se if live.source else None),
             )
             for key, live in running.items()
         }
@@ -381,30 +418,3 @@ class Stager:
         for key in gone:
             live = running[key]
             live.end(Interrupted(f"finish {live.transfer.lfn}", "it was cancelled, or taken over"))
-
-
-def _event(outcome: Outcome, unregistered: VseError | None) -> Event:
-    live, moved, error = outcome.live, outcome.moved, outcome.error
-    if moved is not None and unregistered is None:
-        return Succeeded(moved.source, moved.size_bytes if moved.source else 0)
-    error = unregistered or error
-    if error is None or isinstance(error, Interrupted):
-        return PutBack(_url(live), live.bytes_done)
-    return Failed(error, _url(live), live.bytes_done, _next_se(outcome))
-
-
-def _next_se(outcome: Outcome) -> str | None:
-    """Return the element to begin with the next time: the one after the last that was read."""
-    sources = list(dict.fromkeys(one.se for one in outcome.job.sources)) if outcome.job else []
-    last = outcome.live.source.se if outcome.live.source else None
-    if last not in sources:
-        return None
-    return sources[(sources.index(last) + 1) % len(sources)]
-
-
-def _report(live: Live, event: Event) -> Report:
-    return Report(live.transfer.id, live.transfer.attempts, event)
-
-
-def _url(live: Live) -> str | None:
-    return live.source.url if live.source else None

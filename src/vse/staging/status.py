@@ -72,7 +72,11 @@ class Progress:
         times = (transfers.c.started_s, transfers.c.finished_s, transfers.c.size_bytes)
         done = (
             sa.select(*times)
-            .where(transfers.c.destination == destination, transfers.c.state == State.DONE)
+            .where(
+                transfers.c.destination == destination,
+                transfers.c.state == State.DONE,
+                transfers.c.finished_s.is_not(None),
+            )
             .order_by(transfers.c.finished_s.desc())
             .limit(_RECENT)
         )
@@ -100,7 +104,7 @@ class Progress:
                 sa.func.coalesce(sa.func.sum(transfers.c.bytes_done), 0),
             ).where(
                 transfers.c.destination == destination,
-                transfers.c.state.in_((State.QUEUED, State.RUNNING)),
+                transfers.c.state.in_((State.QUEUED, State.WAITING, State.RUNNING)),
                 transfers.c.place <= place,
             )
         ).one()

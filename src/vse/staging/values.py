@@ -10,19 +10,35 @@ from typing import NamedTuple
 from vse.errors import VseError
 from vse.model import Contents, Lfn
 from vse.staging.eta import Estimate
+from vse.transfer.lifecycle import PRIORITY, State
 
 
 class RequestState(StrEnum):
-    """Where a request is. Stored by value. ``gathering``: its list of files is not complete yet."""
+    """Where a request is. Stored by value.
+
+    ``gathering``: its list of files is not complete yet; ``held``: it waits for approval, and ends as
+    ``refused`` where that is denied.
+    """
 
     GATHERING = "gathering"
+    HELD = "held"
     ACTIVE = "active"
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    REFUSED = "refused"
 
 
-OPEN_REQUEST = (RequestState.GATHERING, RequestState.ACTIVE)
+OPEN_REQUEST = (RequestState.GATHERING, RequestState.HELD, RequestState.ACTIVE)
+
+
+class Approval(StrEnum):
+    """Whether a request needs somebody's word, and has it. Stored by value."""
+
+    NONE = "none"
+    WANTED = "wanted"
+    GIVEN = "given"
+    REFUSED = "refused"
 
 
 class ItemState(StrEnum):
@@ -37,19 +53,55 @@ class ItemState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Somebody wants a dataset at a storage element. Times are Unix seconds."""
+    """Somebody wants a dataset at a storage element. Times are Unix seconds.
+
+    ``priority``: 1 first, 9 last. ``pin_s``: how long its files are kept at least from their arrival, None
+    where they are not pinned. ``approved_by`` is who approved or refused it, ``approval_note`` why.
+    ``gathered_by`` names the process that lists its files, until ``gather_until_s`` at least; ``error`` is
+    why they could not be listed.
+    """
 
     id: int
     query: str
     destination: str
     owner: str
+    priority: int
+    pin_s: float | None
+    note: str
     state: RequestState
+    approval: Approval
+    approved_by: str | None
+    approval_note: str
+    gathered_by: str | None
+    gather_until_s: float | None
     created_s: float
     finished_s: float | None
+    error: VseError | None
 
     @property
     def is_over(self) -> bool:
         return self.state not in OPEN_REQUEST
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What somebody asks for beside the files. ``trusted``: they need no approval."""
+
+    priority: int = PRIORITY
+    pin_s: float | None = None
+    note: str = ""
+    trusted: bool = False
+
+
+class Item(NamedTuple):
+    """A file of a request. ``transfer_state`` is where its transfer is, None where it needs none."""
+
+    lfn: Lfn
+    size_bytes: int
+    state: ItemState
+    transfer_id: int | None = None
+    error: VseError | None = None
+    transfer_state: State | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from vse.catalogue.port import Names
 from vse.db import Database
 from vse.db.tables import directories, files, request_items, requests
-from vse.errors import NoPlan, NoSuchElement, VseError
+from vse.errors import BadRequest, BadSettings, NoPlan, NoSuchElement, VseError
 from vse.model import Clock, Entry, Lfn, Replica
 from vse.staging.eta import Estimate
 from vse.staging.status import Progress
@@ -23,6 +23,9 @@ from vse.storage.element import Elements, ReadSource
 from vse.storage.negotiation import Rejected
 from vse.transfer.lifecycle import Attempt, State, Transfer
 from vse.transfer.queue import Queue
+
+_UNREADABLE = (NoPlan, BadRequest, BadSettings)
+"""Why a copy cannot be read as things are: the settings, its place, or a driver that is not installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,44 +108,44 @@ class Explainer:
     def explain(self, lfn: Lfn) -> Why:
         """Return what is known of a file; raises `NoSuchEntry` where its name is not known."""
         located = self._names.resolve([lfn]).one(lfn)
-        reads, no_plan = self._reads(located.replicas)
+        reads, no_plan = self._reads(located.replicas, located.entry.guid)
         return Why(
             located.entry,
-            tuple(self._copy(replica) for replica in located.replicas),
+            tuple(self._copy(replica, located.entry.guid) for replica in located.replicas),
             reads,
             no_plan,
             tuple(self._queued(transfer) for transfer in self._queue.of_lfn(lfn)),
             self._fresh_until_s(lfn),
         )
 
-    def _reads(self, replicas: Sequence[Replica]) -> tuple[tuple[ReadSource, ...], str]:
+    def _reads(self, replicas: Sequence[Replica], guid: bytes | None) -> tuple[tuple[ReadSource, ...], str]:
         try:
-            return self._elements.plan_read(replicas).sources, ""
-        except NoPlan as error:
+            return self._elements.plan_read(replicas, guid).sources, ""
+        except _UNREADABLE as error:
             return (), error.found
 
-    def _copy(self, replica: Replica) -> CopyOf:
+    def _copy(self, replica: Replica, guid: bytes | None) -> CopyOf:
         usable, reason, url = False, "", replica.url
         try:
-            planned = self._elements.plan_read([replica])
+            planned = self._elements.plan_read([replica], guid)
             usable, url = True, planned.sources[0].url
             reason = _reasons(planned.rejected)
-        except NoPlan as error:
+        except _UNREADABLE as error:
             reason = error.found
-            url = url or self._url(replica)
+            url = url or self._url(replica, guid)
         return CopyOf(
             replica.se, url, replica.state.value, replica.origin, replica.accessed_s, usable, reason
         )
 
-    def _url(self, replica: Replica) -> str | None:
+    def _url(self, replica: Replica, guid: bytes | None) -> str | None:
         try:
-            return self._elements.get(replica.se).url(replica.lfn)
-        except (NoPlan, NoSuchElement):
+            return self._elements.get(replica.se).url(replica.lfn, guid=guid)
+        except (*_UNREADABLE, NoSuchElement):
             return None
 
     def _queued(self, transfer: Transfer) -> Queued:
         position, ahead_bytes, arrival = None, 0, None
-        if transfer.state is State.QUEUED:
+        if transfer.state in (State.QUEUED, State.WAITING):
             ahead = self._queue.ahead(transfer)
             position, ahead_bytes = ahead.files + 1, ahead.size_bytes - ahead.bytes_done
         elif transfer.state is State.RUNNING:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
-from vse.model import BulkResult, Checksum, Space
+from vse.model import Adler32, BulkResult, Checksum, Space
 
 Note = Callable[[int], None]
 """Is told how many bytes of a copy are done."""
@@ -134,6 +134,27 @@ class Upload(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class Resumable(Upload, Protocol):
+    """An upload that can be left half-done, and gone on with later by another process.
+
+    ``kept_bytes``: what was there of it already; it counts once `recover` has read it. ``seen``: what has
+    been written so far, kept bytes included.
+    """
+
+    kept_bytes: int
+
+    @property
+    def seen(self) -> Adler32: ...
+
+    def recover(self, note: Note) -> None:
+        """Read the kept bytes, before anything is written; ``note`` is told how many are read so far."""
+        ...
+
+    def keep(self) -> None:
+        """End it without `commit`; what was written stays for whoever goes on with it."""
+        ...
 
 
 class Driver(Protocol):

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Self
+from urllib.parse import unquote, urlsplit
 
-from vse.config.settings import DataManagement, Settings
+from vse.config.settings import DataManagement, ProtocolSettings, Settings
 from vse.config.topology import elements_elsewhere
 from vse.errors import BadRequest, BadSettings, NoPlan, NoSuchElement
 from vse.model import Checksum, Lfn, Replica
 from vse.storage import negotiation
-from vse.storage.contract import Note, Reader, Upload
+from vse.storage.contract import Driver, Note, Reader, Upload
+from vse.storage.drivers import Terms, steady
+from vse.storage.drivers.limited import HostLimits
 from vse.storage.matrix import Cell, protocol_matrix
 from vse.storage.negotiation import Operation, Rejected, no_plan
 from vse.storage.pairs import Side, Way, plan_copy, plan_urls
-from vse.storage.placement import at_vo, lfn_at, path_at
-from vse.storage.plugins import protocol_of
+from vse.storage.placement import at_vo, lfn_at, origin_of, path_at
+from vse.storage.plugins import plugin_of, protocol_of, refusal
 from vse.storage.single import NO_GUIDS, Guids, StorageElement
 from vse.storage.values import Copying, ReadSource, ReadSources, UrlPair, WriteTarget
 
@@ -48,10 +53,14 @@ class Elements:
         elements: Iterable[StorageElement],
         preferences: DataManagement | None = None,
         aliases: Mapping[str, str] | None = None,
+        terms: Terms | None = None,
     ) -> None:
         self._elements = {element.name: element for element in elements}
         self._preferences = preferences or DataManagement()
         self._aliases = {name: to for name, to in (aliases or {}).items() if name not in self._elements}
+        self._terms = terms or Terms()
+        self._by_url: dict[str, Driver] = {}
+        self._lock = threading.Lock()
 
     @classmethod
     def from_settings(cls, settings: Settings, *, elsewhere: Collection[str] | None = None) -> Self:
@@ -61,19 +70,21 @@ class Elements:
         """
         described = settings.storage_elements
         away = elements_elsewhere(settings) if elsewhere is None else elsewhere
+        terms = _terms(settings)
         return cls(
             (
                 StorageElement(
                     at_vo(element, settings.site.vo),
                     settings.data_management,
                     at_site=name not in away,
-                    no_progress_s=settings.stager.no_progress_s,
+                    terms=terms,
                 )
                 for name, element in described.items()
                 if not element.alias
             ),
             settings.data_management,
             {name: one.alias for name, one in described.items() if one.alias} | settings.aliases,
+            terms,
         )
 
     def __iter__(self) -> Iterator[StorageElement]:
@@ -101,6 +112,10 @@ class Elements:
         todo = f"did you mean {near[0]}?" if near else "add it to vse.toml, in [StorageElements]"
         shown = repr(name) if real == name else f"{name!r}, an alias of {real!r}"
         raise NoSuchElement(f"find the storage element {shown}", f"the settings have these: {existing}", todo)
+
+    def name_of(self, name: str) -> str:
+        """Return an element's own name where ``name`` is another one of it; any other name as it is."""
+        return self._real(name)
 
     def _real(self, name: str) -> str:
         """Follow aliases to the end; one that leads in a circle stays what it is."""
@@ -144,10 +159,12 @@ class Elements:
 
         Raises `NoSuchElement`, or `NoPlan` with the reason of every element that cannot.
         """
-        if name:
-            return self.get(name)
+        return self.get(name) if name else self.first_writable(self._elements, "choose where staged files go")
+
+    def first_writable(self, names: Iterable[str], wanted: str) -> StorageElement:
+        """Return the first of some elements that can be written; `NoPlan` with the reason of every one."""
         reasons: list[str] = []
-        for element in self:
+        for element in map(self.get, names):
             if element.can("write"):
                 return element
             try:
@@ -156,7 +173,7 @@ class Elements:
             except NoPlan as error:
                 reasons.append(error.found)
         raise NoPlan(
-            "choose where staged files go",
+            wanted,
             "; ".join(reasons) or "the settings have no storage element",
             "give one WriteAccess and a protocol of WriteProtocols, or name it in stager.destination",
         )
@@ -245,6 +262,10 @@ class Elements:
             one.url_by(best.source, lfn, guid),
             other.url_by(best.destination, lfn, guid),
             best.protocol,
+            best.source.space_token,
+            best.destination.space_token,
+            one.settings.bring_online_timeout_s if one.settings.is_tape else None,
+            other.settings.archive_timeout_s if other.settings.is_tape else None,
         )
 
     def matrix(self) -> list[Cell]:
@@ -252,9 +273,58 @@ class Elements:
         abilities = {element.name: element.abilities() for element in self}
         return protocol_matrix([_side(element) for element in self], self._preferences, abilities)
 
+    def driver_for(self, url: str) -> tuple[Driver, str]:
+        """Return who speaks a URL, and its path there: the element it belongs to, else its protocol alone.
+
+        Raises `BadRequest` for one that no driver speaks, or with ``..`` in its path.
+        """
+        if ".." in unquote(url).split("/"):
+            raise BadRequest(
+                f"use {url}", "'..' in a URL leads out of the place it names", "write it without"
+            )
+        for element in self:
+            with suppress(BadRequest):
+                return element.driver_at(url)
+        try:
+            parts = urlsplit(url)
+            server = f"{parts.scheme}://{parts.netloc}"
+            given = {
+                "Section": f"{parts.scheme}://",
+                "Protocol": parts.scheme,
+                "Host": parts.hostname or "",
+                "Port": parts.port,
+            }
+            with self._lock:
+                if server not in self._by_url:
+                    self._by_url[server] = steady(ProtocolSettings.model_validate(given), self._terms)
+                driver = self._by_url[server]
+        except (ValueError, BadSettings) as error:
+            found = error.found if isinstance(error, BadSettings) else str(error)
+            raise BadRequest(
+                f"use {url}", f"no driver speaks it ({found})", "see which there are: vse se list"
+            ) from error
+        return driver, driver.path_of(url)
+
     def close(self) -> None:
         for element in self:
             element.close()
+        for driver in self._by_url.values():
+            driver.close()
+
+
+def _terms(settings: Settings) -> Terms:
+    """Return what all drivers of a site have in common."""
+    limits = settings.limits
+    sections = (one for element in settings.storage_elements.values() for one in element.protocols)
+    return Terms(
+        settings.stager.no_progress_s,
+        HostLimits(limits.hosts, limits.calls_per_host, limits.wait_s),
+        {
+            origin_of(section): section.token_file
+            for section in sections
+            if section.token_file and not refusal(section) and plugin_of(section).driver == "http"
+        },
+    )
 
 
 def _side(element: StorageElement) -> Side:

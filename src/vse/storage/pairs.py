@@ -254,8 +254,8 @@ def _missing(section: str, ability: VseError | None) -> str:
 def _no_common(pair: SectionPair, order: Sequence[str]) -> str:
     return (
         f"no protocol of {', '.join(order) or 'an empty list'} is both among those that "
-        f"{pair.source.section} gives ({', '.join(generated(pair.source))}) and those that "
-        f"{pair.destination.section} takes ({', '.join(accepted(pair.destination))})"
+        f"{pair.source.section} gives ({', '.join(dict.fromkeys(generated(pair.source)))}) and those that "
+        f"{pair.destination.section} takes ({', '.join(dict.fromkeys(accepted(pair.destination)))})"
     )
 
 

@@ -117,7 +117,9 @@ def place_of(section: ProtocolSettings, lfn: Lfn, guid: bytes | None = None) -> 
     if _GUID_DIRECTORY.fullmatch(lfn):
         return path_at(section.path, lfn)
     raise BadRequest(
-        f"find the path of {lfn}", "the storage element keeps files by GUID, and none is known for this name"
+        f"find the path of {lfn}",
+        "the storage element keeps files by GUID, and none is known for this name",
+        "bring it there with vse cp, which gives it one",
     )
 
 
@@ -200,6 +202,14 @@ def endpoint(section: ProtocolSettings) -> tuple[str, int | None, str, str]:
     """Return what tells storages of one protocol apart: host, port, bucket and path of a section."""
     host, port = _here(section, protocol_of(section))
     return host, port, section.bucket, section.path.rstrip("/")
+
+
+def origin_of(section: ProtocolSettings) -> str:
+    """Return the origin of an HTTP section's server, ``https://host[:port]``: what a token is for."""
+    host, port = _here(section, protocol_of(section))
+    transport = "https" if protocol_of(section) in ("https", "davs") else "http"
+    shown = f"[{host}]" if ":" in host else host
+    return f"{transport}://{shown}" + ("" if port == DEFAULT_PORTS[transport] else f":{port}")
 
 
 def _foreign(url: str, found: str) -> BadRequest:

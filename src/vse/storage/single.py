@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -13,12 +14,13 @@ from vse.config.settings import DataManagement, ElementSettings, ProtocolSetting
 from vse.errors import BadRequest, BadSettings, NoPlan, Unsupported, VseError
 from vse.model import BulkResult, Checksum, Lfn, Replica, Space
 from vse.storage import negotiation
-from vse.storage.contract import Capabilities, Driver, Locality, Note, Reader, StoredFile, Upload
-from vse.storage.drivers import plugin_of, steady
+from vse.storage.contract import Capabilities, Driver, Locality, Note, Reader, Resumable, StoredFile, Upload
+from vse.storage.drivers import Terms, plugin_of, steady
 from vse.storage.negotiation import Operation
 from vse.storage.pairs import Ability
 from vse.storage.placement import Place, check_inside, path_below, path_in, place_of, placed, url_of
 from vse.storage.plugins import protocol_of, refusal
+from vse.storage.sweeping import sweep_by_age
 from vse.storage.values import ReadSource, WriteTarget
 
 T = TypeVar("T")
@@ -26,7 +28,6 @@ Guids = Mapping[str, bytes | None]
 """The GUID of each LFN, from the catalogue; for elements that store by it, all others need none."""
 
 NO_GUIDS: Guids = MappingProxyType({})
-_NO_PROGRESS_S = 60.0
 
 
 class StorageElement:
@@ -37,8 +38,8 @@ class StorageElement:
     `make_directory`, `rename` and `link` have nothing to do.
 
     Safe to share between threads. ``at_site`` is whether this process runs at the element's site;
-    ``no_progress_s`` is how long a server may stay silent. Raises `BadSettings` for a section that names no
-    driver there is; a plugin of DIRAC's that is refused (`vse.storage.plugins`) only takes its section out
+    ``terms`` are what its drivers are built with. Raises `BadSettings` for a section that names no driver
+    there is; a plugin of DIRAC's that is refused (`vse.storage.plugins`) only takes its section out
     of every plan, with the reason.
     """
 
@@ -48,13 +49,13 @@ class StorageElement:
         preferences: DataManagement | None = None,
         *,
         at_site: bool = True,
-        no_progress_s: float = _NO_PROGRESS_S,
+        terms: Terms | None = None,
     ) -> None:
         self.name = settings.name
         self.settings = settings
         self.at_site = at_site
         self._preferences = preferences or DataManagement()
-        self._no_progress_s = no_progress_s
+        self._terms = (terms or Terms())._replace(bring_online_s=settings.bring_online_timeout_s)
         self._drivers: dict[str, Driver] = {}
         self._lock = threading.Lock()
         for section in settings.protocols:
@@ -63,6 +64,11 @@ class StorageElement:
             except BadSettings as error:
                 wanted = f"use the storage element {self.name}"
                 raise BadSettings(wanted, f"{section.section}: {error.found}", error.todo) from error
+
+    @property
+    def by_guid(self) -> bool:
+        """Whether files are stored by GUID, in one of its sections at least."""
+        return any(one.placement == "guid" for one in self.settings.protocols)
 
     # -- what is possible ----------------------------------------------------------------------------
 
@@ -156,6 +162,35 @@ class StorageElement:
         """Return the LFN of what `list` or `stat` told of; `BadRequest` for what is stored by GUID."""
         return self._named(self.place_in(stored), stored.path)
 
+    def stored_path(self, lfn: Lfn, guid: bytes | None = None, url: str | None = None) -> str:
+        """Return the path that `list` tells of a file; ``url`` where the catalogue knows it by one."""
+        return self.stored_paths()(lfn, guid, url)
+
+    def stored_paths(self) -> Callable[[Lfn, bytes | None, str | None], str]:
+        """Return `stored_path` for many files: the section is chosen once."""
+        section, _ = self._best("check", lambda one: one.list, "list")
+
+        def stored_path(lfn: Lfn, guid: bytes | None, url: str | None) -> str:
+            if url is None:
+                return place_of(section, lfn, guid)
+            place = self.place_at(url)
+            return place_of(section, place.lfn or lfn, place.guid or guid)
+
+        return stored_path
+
+    def place_of_path(self, path: str) -> Place:
+        """Return what a path stands for that `list` told of; `BadRequest` where it is no name here."""
+        return self.place_in(StoredFile(path, None, None))
+
+    def driver_at(self, url: str) -> tuple[Driver, str]:
+        """Return who speaks a URL in this element, and its path there; `BadRequest` as `place_at`."""
+        for section in self.settings.protocols:
+            with suppress(BadRequest, BadSettings):
+                path = self._path_by(section, url)
+                check_inside(section, path)
+                return self._driver(section), path
+        raise BadRequest(f"use {url}", f"it is not a URL of {self.name}")
+
     def _named(self, place: Place, shown: str) -> Lfn:
         if place.lfn is None:
             raise BadRequest(
@@ -200,6 +235,35 @@ class StorageElement:
         """Begin to write a new file; see `vse.storage.contract.Driver.put`."""
         section, driver = self._best("write", lambda one: one.write, "write")
         return driver.put(place_of(section, lfn, guid), size_bytes, checksum)
+
+    def resume(
+        self, lfn: Lfn, size_bytes: int, checksum: Checksum | None, name: str, guid: bytes | None = None
+    ) -> Resumable | None:
+        """Begin or go on with the upload called ``name``, which stays when it is left half-done.
+
+        None where the storage has no such uploads, and while somebody else writes to this one.
+        """
+        from vse.storage.drivers.file import FileDriver
+
+        section, driver = self._best("write", lambda one: one.write, "write")
+        if not isinstance(driver, FileDriver):
+            return None
+        return driver.resume(place_of(section, lfn, guid), size_bytes, checksum, name)
+
+    def kept(self) -> list[str]:
+        """Return the names of half-done uploads, also of those that are being written."""
+        from vse.storage.drivers.file import FileDriver
+
+        drivers = [driver for _, driver in self._planned("write") if isinstance(driver, FileDriver)]
+        return sorted({name for driver in drivers for name in driver.kept()})
+
+    def drop(self, names: Sequence[str]) -> int:
+        """Remove half-done uploads that nobody is writing; return how many."""
+        from vse.storage.drivers.file import FileDriver
+
+        return sum(
+            driver.drop(names) for _, driver in self._planned("write") if isinstance(driver, FileDriver)
+        )
 
     def rename(self, source: Lfn, target: Lfn) -> None:
         """Move within the storage, never over an existing name."""
@@ -304,9 +368,10 @@ class StorageElement:
         """Return where a file can be opened on this machine; None where it can not be."""
         try:
             section, driver = self._best("read", lambda one: one.local_paths, "local paths")
-        except (NoPlan, Unsupported):
+            path = place_of(section, lfn, guid)
+        except (NoPlan, Unsupported, BadRequest):
             return None
-        return driver.local_path(place_of(section, lfn, guid))
+        return driver.local_path(path)
 
     def mounted(self) -> tuple[Driver, str]:
         """Return the driver that opens files by path on this machine, and the Path its LFNs begin at.
@@ -318,21 +383,25 @@ class StorageElement:
             raise Unsupported(f"serve {self.name} by path", "it stores by GUID, its paths hold no names")
         return driver, section.path
 
-    def sweep_partials(self, older_than_s: float, now_s: float) -> int:
+    def sweep_partials(
+        self, older_than_s: float, now_s: float, *, servers_older_than_s: float | None = None
+    ) -> int:
         """Remove what uploads that died left on storage of this machine; return how many files.
 
         Those whose writer lives are kept; where that cannot be told, those written to within
-        ``older_than_s``.
+        ``older_than_s``. Of servers only the age is known, by their own clocks: they are swept where
+        ``servers_older_than_s`` is given.
         """
         from vse.storage.drivers.file import FileDriver
         from vse.storage.drivers.volumes import VolumesDriver
 
-        mounted = {
-            section.path: driver
-            for section, driver in self._planned("write")
-            if isinstance(driver, FileDriver | VolumesDriver)
-        }
-        return sum(driver.sweep_partials(older_than_s, now_s) for driver in mounted.values())
+        swept = 0
+        for base, driver in {section.path: driver for section, driver in self._planned("write")}.items():
+            if isinstance(driver, FileDriver | VolumesDriver):
+                swept += driver.sweep_partials(older_than_s, now_s)
+            elif servers_older_than_s is not None and driver.capabilities.list and driver.capabilities.remove:
+                swept += sweep_by_age(driver, base, servers_older_than_s, now_s)
+        return swept
 
     def close(self) -> None:
         """Drop connections."""
@@ -346,7 +415,7 @@ class StorageElement:
         with self._lock:
             driver = self._drivers.get(section.section)
             if driver is None:
-                driver = self._drivers[section.section] = steady(section, self._no_progress_s)
+                driver = self._drivers[section.section] = steady(section, self._terms)
             return driver
 
     def _at(self, section: str, lfn: Lfn, guid: bytes | None) -> tuple[Driver, str]:

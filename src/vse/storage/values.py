@@ -54,9 +54,15 @@ class UrlPair(NamedTuple):
     """Two URLs for a service that copies by itself, such as FTS, and the protocol they have in common.
 
     Each is of its section's own protocol, which need not be the common one (seed 003, "Multi Protocol with
-    FTS").
+    FTS"). What the settings say besides is for that service: SpaceToken of both sections, how long (s) the
+    source may take to come from tape (BringOnlineTimeout), and how long to watch the target go there
+    (ArchiveTimeout); None where the element is no tape or does not say.
     """
 
     source: str
     target: str
     protocol: str
+    source_space_token: str = ""
+    target_space_token: str = ""
+    bring_online_timeout_s: int | None = None
+    archive_timeout_s: int | None = None

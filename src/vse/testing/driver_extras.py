@@ -41,12 +41,44 @@ STAGED_WITHIN_S = 30.0
 _Copy: TypeAlias = Callable[[str, int, Checksum | None, Note], None]
 
 
-class BeyondFiles:
-    """Mixed into `vse.testing.drivers.DriverConformance`."""
+class TapeConformance:
+    """What a driver that brings files from tape is held to; may be run alone, over a server with a tape.
+
+    ``server_name``: what the driver is proved with, for the record of what passed.
+    """
+
+    server_name: str = ""
 
     def seed(self, driver: Driver, path: str, data: bytes) -> None:
         """Bring a file to the storage before it is read."""
         store(driver, path, data)
+
+    def test_stage_poll_and_release(self, driver: Driver, base: str) -> None:
+        path, missing = f"{base}/a.bin", f"{base}/none"
+        self.seed(driver, path, b"on tape")
+        if not driver.capabilities.stage:
+            assert_unsupported(lambda: driver.stage([path], 60.0).failed.values())
+            assert_unsupported(lambda: driver.poll([path]).failed.values())
+            assert_unsupported(lambda: driver.release([path]).failed.values())
+            return
+        asked = driver.stage([path, missing], 60.0)
+        assert asked.ok[path]
+        assert isinstance(asked.failed.get(missing, NoSuchFile("")), NoSuchFile)
+        until_s = time.monotonic() + STAGED_WITHIN_S
+        found = driver.poll([path, missing])
+        while found.ok[path] not in (Locality.DISK, Locality.DISK_AND_TAPE):
+            assert time.monotonic() < until_s, f"not on disk within {STAGED_WITHIN_S} s: {found}"
+            time.sleep(0.05)
+            found = driver.poll([path, missing])
+        assert isinstance(found.failed[missing], NoSuchFile)
+        assert fetch(driver, path) == b"on tape"
+        assert not driver.release([path]).failed
+        assert not driver.stage([], 60.0).ok
+        assert not driver.poll([]).ok
+
+
+class BeyondFiles(TapeConformance):
+    """Mixed into `vse.testing.drivers.DriverConformance`."""
 
     @pytest.fixture
     def other(self) -> Other | None:
@@ -116,31 +148,6 @@ class BeyondFiles:
             assert len(answer.ok[path].value) == 8
             assert set(answer.ok[path].value) <= set("0123456789abcdef")
             assert answer.ok[path] == adler32(data)
-
-    # -- tape ------------------------------------------------------------------------------------
-
-    def test_stage_poll_and_release(self, driver: Driver, base: str) -> None:
-        path, missing = f"{base}/a.bin", f"{base}/none"
-        self.seed(driver, path, b"on tape")
-        if not driver.capabilities.stage:
-            assert_unsupported(lambda: driver.stage([path], 60.0).failed.values())
-            assert_unsupported(lambda: driver.poll([path]).failed.values())
-            assert_unsupported(lambda: driver.release([path]).failed.values())
-            return
-        asked = driver.stage([path, missing], 60.0)
-        assert asked.ok[path]
-        assert isinstance(asked.failed.get(missing, NoSuchFile("")), NoSuchFile)
-        until_s = time.monotonic() + STAGED_WITHIN_S
-        found = driver.poll([path, missing])
-        while found.ok[path] not in (Locality.DISK, Locality.DISK_AND_TAPE):
-            assert time.monotonic() < until_s, f"not on disk within {STAGED_WITHIN_S} s: {found}"
-            time.sleep(0.05)
-            found = driver.poll([path, missing])
-        assert isinstance(found.failed[missing], NoSuchFile)
-        assert fetch(driver, path) == b"on tape"
-        assert not driver.release([path]).failed
-        assert not driver.stage([], 60.0).ok
-        assert not driver.poll([]).ok
 
     # -- third-party copies ----------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -38,6 +39,28 @@ def adler32(data: bytes) -> Checksum:
     total = Adler32()
     total.update(data)
     return total.checksum
+
+
+def checksum_of(data: bytes, algorithm: str) -> Checksum:
+    """Return the checksum of ``data`` by any algorithm there is."""
+    if algorithm == "adler32":
+        return adler32(data)
+    if algorithm == "crc32c":
+        return Checksum.parse(f"crc32c:{_crc32c(data):08x}")
+    return Checksum.parse(f"{algorithm}:{hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()}")
+
+
+def _crc32c(data: bytes) -> int:
+    """By the polynomial of Castagnoli (RFC 3720 §12.1), a byte at a time."""
+    table = []
+    for index in range(256):
+        for _ in range(8):
+            index = index >> 1 ^ (0x82F63B78 if index & 1 else 0)
+        table.append(index)
+    value = 0xFFFFFFFF
+    for byte in data:
+        value = table[(value ^ byte) & 0xFF] ^ value >> 8
+    return value ^ 0xFFFFFFFF
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -45,6 +45,7 @@ from vse.testing.driver_tools import (
     NAMES,
     adler32,
     assert_unsupported,
+    checksum_of,
     fetch,
     is_there,
     names_in,
@@ -55,6 +56,7 @@ from vse.testing.driver_tools import (
 
 __all__ = [
     "NAMES",
+    "PROVED_BY",
     "DriverConformance",
     "Other",
     "adler32",
@@ -65,6 +67,30 @@ __all__ = [
     "raising",
     "store",
 ]
+
+PROVED_BY: Mapping[str, tuple[str, ...]] = {
+    "write": (
+        "test_put_makes_parents_and_keeps_the_bytes",
+        "test_partial_path_holds_what_was_written",
+        "test_files_are_write_once",
+        "test_abort_leaves_nothing",
+        "test_bytes_that_are_not_the_declared_ones_leave_nothing",
+        "test_an_upload_that_has_ended_refuses",
+        "test_of_many_that_write_one_name_one_wins",
+    ),
+    "remove": ("test_remove_answers_each",),
+    "list": ("test_list", "test_list_shows_no_upload_under_way"),
+    "rename": ("test_rename_never_replaces",),
+    "make_directory": ("test_make_directory", "test_many_make_one_directory"),
+    "link": ("test_link_is_a_second_name",),
+    "space": ("test_space",),
+    "checksums": ("test_checksum_of_each", "test_checksums_are_canonical"),
+    "local_paths": ("test_local_path",),
+    "stage": ("test_stage_poll_and_release",),
+    "pull": ("test_pull",),
+    "push": ("test_push",),
+}
+"""The tests that prove each of `vse.storage.contract.Capabilities`, if the driver declares it."""
 
 
 class DriverConformance(BeyondFiles):
@@ -401,10 +427,10 @@ class DriverConformance(BeyondFiles):
         paths = [f"{base}/a.bin", f"{base}/small.bin", f"{base}/none"]
         for algorithm in {"adler32", "crc32c", "md5", "sha256"} - driver.capabilities.checksums:
             assert_unsupported(partial(_failures_of_checksum, driver, paths[:2], algorithm))
-        if "adler32" in driver.capabilities.checksums:
-            answer = driver.checksum(paths, "adler32")
-            assert answer.ok[f"{base}/a.bin"] == adler32(data)
-            assert answer.ok[f"{base}/small.bin"] == adler32(b"\x01\x00")
+        for algorithm in driver.capabilities.checksums:
+            answer = driver.checksum(paths, algorithm)
+            assert answer.one(f"{base}/a.bin") == checksum_of(data, algorithm)
+            assert answer.one(f"{base}/small.bin") == checksum_of(b"\x01\x00", algorithm)
             assert isinstance(answer.failed[f"{base}/none"], NoSuchFile)
 
     def test_space(self, driver: Driver, base: str) -> None:

@@ -29,6 +29,7 @@ from vse.errors import (
     VseError,
 )
 from vse.model import Contents, Lfn, Located, NewFile, ReplicaState
+from vse.testing.names_kinds import KindsConformance
 
 _GUID = bytes(range(16))
 
@@ -172,7 +173,7 @@ class NamesConformance:
         assert list(filled.find(Lfn("/lhc/data/201"), "*")) == []
 
 
-class CatalogueConformance(NamesConformance):
+class CatalogueConformance(KindsConformance, NamesConformance):
     """What any `vse.catalogue.port.Catalogue` does, over and above `NamesConformance`."""
 
     def test_registering_again_changes_nothing(self, filled: Any) -> None:

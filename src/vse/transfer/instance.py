@@ -32,8 +32,18 @@ def _start_ticks(pid: int) -> str | None:
 
 def new_owner() -> str:
     """Return ``boot id/pid namespace/pid/start time/number``: a new name for a part of this process."""
+    return name_of(os.getpid())
+
+
+def name_of(pid: int) -> str:
+    """Likewise for another process of this machine, that lives."""
     boot, namespace = _here()
-    return f"{boot}/{namespace}/{os.getpid()}/{_start_ticks(os.getpid())}/{next(_numbers)}"
+    return f"{boot}/{namespace}/{pid}/{_start_ticks(pid)}/{next(_numbers)}"
+
+
+def judged(owners: Iterable[str]) -> list[str]:
+    """Return those of ``owners`` of which this process can tell whether they live: its own machine's."""
+    return [owner for owner in owners if tuple(owner.split("/")[:2]) == _here()]
 
 
 def dead(owners: Iterable[str]) -> list[str]:

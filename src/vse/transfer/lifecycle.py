@@ -2,15 +2,18 @@
 
 ::
 
-    wanted --> queued --claimed--> running --succeeded--> done <--found there-- queued | running
-                 ^  ^                 |  |--failed, as often as the policy allows--> failed
-                 |  `--failed, lease  |  `--cancelled--> cancelled
-                 |     lost, put back-'
-                 `--wanted again-- done | failed | cancelled
+    wanted --> held --ranked----> queued --claimed--> running --succeeded--> done <--found-- any before
+       |                          ^ ^  ^                |  |--failed, as often as allowed--> failed
+       `--------------------------'  |  `--lease lost,--'  |--cancelled (held, waiting, queued, too)
+                                     |     put back        |         `--> cancelled
+                                 due |                     |
+                                  waiting <--failed--------'
+    wanted again: done | failed | cancelled --> queued (or held)
 
-A failure sends the file to the end of the queue with one failure more and a back-off, "to avoid
-blocking the whole process on downloading the same file over and over" (§4.3.5.2). What is the mover's
-own end (a kill, a stop) is no failure of the file.
+A failure sends the file behind all that its owner has queued, with one failure more, and lets it wait
+for its back-off, "to avoid blocking the whole process on downloading the same file over and over"
+(§4.3.5.2). What is the mover's own end (a kill, a stop) is no failure of the file. One is ``held`` until
+somebody approves a request that wants it.
 """
 
 from __future__ import annotations
@@ -21,13 +24,15 @@ from enum import StrEnum
 from typing import assert_never
 
 from vse.config.settings import StagerSettings
-from vse.errors import GivenUp, Interrupted, VseError
+from vse.errors import GivenUp, Interrupted, NoSuchEntry, VseError
 from vse.model import Checksum, Lfn
 
 
 class State(StrEnum):
     """Where a transfer is. Stored by value."""
 
+    HELD = "held"
+    WAITING = "waiting"
     QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"
@@ -36,13 +41,17 @@ class State(StrEnum):
 
 
 ENDED = frozenset({State.DONE, State.FAILED, State.CANCELLED})
+FIRST_PRIORITY, PRIORITY, LAST_PRIORITY = 1, 5, 9
+"""The best one, the one of who says nothing, and the worst one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
     """One file on its way to one storage element; ``(lfn, destination)`` is unique.
 
-    ``place`` orders the queue; ``failures`` counts since the file was last wanted, ``attempts`` counts
+    ``priority`` (1 first) and then ``place`` order the queue; ``share`` is the owner whose fair share it
+    counts for. ``filter`` names what makes the file on the way in; ``given_source`` is a URL to read in the
+    place of the catalogue's copies. ``failures`` counts since the file was last wanted, ``attempts`` counts
     claims ever. ``source`` is the URL being read or read last, ``source_se`` its storage element (while
     queued: the one to be read first). Times are Unix seconds.
     """
@@ -50,9 +59,12 @@ class Transfer:
     id: int
     lfn: Lfn
     destination: str
+    priority: int
+    share: str
     size_bytes: int
     adler32: int | None
     tree: str
+    filter: str | None
     state: State
     place: int
     not_before_s: float
@@ -61,6 +73,7 @@ class Transfer:
     bytes_done: int
     source: str | None
     source_se: str | None
+    given_source: str | None
     lease_owner: str | None
     lease_until_s: float | None
     created_s: float
@@ -104,7 +117,12 @@ class Policy:
         return float(min(self.backoff_max_s, self.backoff_s * 2.0 ** min(failures - 1, 60)))
 
     def gives_up(self, failures: int, error: VseError) -> bool:
-        """Whether to stop: too many failures, or one that trying again cannot mend."""
+        """Whether to stop: too many failures, or one that trying again cannot mend.
+
+        One whose name the catalogue has lost is given up even by who tries for ever.
+        """
+        if isinstance(error, NoSuchEntry):
+            return True
         return self.max_failures > 0 and (failures >= self.max_failures or not error.retryable)
 
 
@@ -113,13 +131,40 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Somebody asks for the file, and it was not at the destination at ``seen_s``."""
+    """Somebody asks for the file, and it was not at the destination at ``seen_s``.
+
+    ``held``: not before it is `Released`. A better priority than the one it has is taken over, with its
+    ``share``.
+    """
 
     size_bytes: int
     adler32: int | None
     tree: str = ""
     source_se: str | None = None
     seen_s: float = math.inf
+    priority: int = PRIORITY
+    share: str = ""
+    held: bool = False
+    filter: str | None = None
+    given_source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Those who want it and may have it: their best priority, and ``share``, who has that."""
+
+    priority: int
+    share: str
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """Nobody is left who wants it and may have it; somebody waits for approval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Its back-off is over, or somebody will not wait for the end of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +210,15 @@ class PutBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Postponed:
+    """It cannot be read yet (its bytes are on their way from tape), which is nobody's failure."""
+
+    reason: VseError
+    until_s: float
+    source_se: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseLost:
     """The process that moved it is gone."""
 
@@ -179,14 +233,15 @@ class Found:
     """The file is at the destination and in the catalogue: only the end was not recorded (a kill)."""
 
 
-Event = Found | Wanted | Claimed | Progressed | Succeeded | Failed | PutBack | LeaseLost | Cancelled
+_News = Progressed | Succeeded | Failed | PutBack | Postponed | LeaseLost
+Event = Found | Wanted | Ranked | Withheld | Due | Claimed | Cancelled | _News
 
 # -- commands ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class GoLast:
-    """Give the transfer a new place, behind all that are queued."""
+    """Give the transfer a new place, behind all that its share has queued with its priority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +264,12 @@ def handle(transfer: Transfer, event: Event, now_s: float, policy: Policy) -> St
     match event:
         case Wanted():
             return _wanted(transfer, event, now_s)
+        case Ranked():
+            return _ranked(transfer, event.priority, event.share, now_s)
+        case Withheld():
+            return _withheld(transfer)
+        case Due():
+            return _due(transfer, now_s)
         case Claimed():
             return _claimed(transfer, event, now_s, policy)
         case Found():
@@ -217,6 +278,13 @@ def handle(transfer: Transfer, event: Event, now_s: float, policy: Policy) -> St
             return _cancelled(transfer, now_s)
         case _ if transfer.state is not State.RUNNING:
             return transfer, ()
+        case _:
+            return _heard(transfer, event, now_s, policy)
+
+
+def _heard(transfer: Transfer, event: _News, now_s: float, policy: Policy) -> Step:
+    """What its stager says of a running transfer."""
+    match event:
         case Progressed():
             return _progressed(transfer, event, now_s, policy), ()
         case Succeeded():
@@ -226,6 +294,8 @@ def handle(transfer: Transfer, event: Event, now_s: float, policy: Policy) -> St
         case PutBack():
             reason = Interrupted(f"finish {transfer.lfn}", "the stager was stopped")
             return _back(transfer, now_s, reason, event.source, event.bytes_done)
+        case Postponed():
+            return _postponed(transfer, event), ()
         case LeaseLost():
             reason = Interrupted(f"finish {transfer.lfn}", "the process that moved it ended or hung")
             return _back(transfer, now_s, reason, transfer.source, transfer.bytes_done)
@@ -234,15 +304,17 @@ def handle(transfer: Transfer, event: Event, now_s: float, policy: Policy) -> St
 
 
 def _wanted(transfer: Transfer, event: Wanted, now_s: float) -> Step:
-    came_since = transfer.state is State.DONE and (transfer.finished_s or 0.0) >= event.seen_s
-    if transfer.state is State.RUNNING or came_since:
-        return transfer, ()
-    known = replace(transfer, size_bytes=event.size_bytes, adler32=event.adler32, tree=event.tree)
-    if transfer.state is State.QUEUED:
-        return known, ()
+    if transfer.state is State.DONE and (transfer.finished_s or 0.0) >= event.seen_s:
+        return transfer, ()  # it came since
+    if transfer.state not in ENDED:
+        return _wanted_more(transfer, event, now_s)
     fresh = replace(
-        known,
-        state=State.QUEUED,
+        _known(transfer, event),
+        priority=event.priority,
+        share=event.share,
+        filter=event.filter,
+        given_source=event.given_source,
+        state=State.HELD if event.held else State.QUEUED,
         not_before_s=now_s,
         failures=0,
         bytes_done=0,
@@ -254,6 +326,41 @@ def _wanted(transfer: Transfer, event: Wanted, now_s: float) -> Step:
         error=None,
     )
     return fresh, (GoLast(),)
+
+
+def _wanted_more(transfer: Transfer, event: Wanted, now_s: float) -> Step:
+    """One that has not ended is wanted by somebody else as well, or by the same again."""
+    known = transfer if transfer.state is State.RUNNING else _known(transfer, event)
+    if event.held:
+        return known, ()
+    if known.state is State.HELD or event.priority < known.priority:
+        return _ranked(known, event.priority, event.share, now_s)
+    return known, ()
+
+
+def _known(transfer: Transfer, event: Wanted) -> Transfer:
+    return replace(transfer, size_bytes=event.size_bytes, adler32=event.adler32, tree=event.tree)
+
+
+def _ranked(transfer: Transfer, priority: int, share: str, now_s: float) -> Step:
+    ranked = replace(transfer, priority=priority, share=share)
+    if transfer.state is State.HELD:
+        return replace(ranked, state=State.QUEUED, not_before_s=now_s), (GoLast(),)
+    if transfer.state in ENDED or ranked == transfer:
+        return transfer, ()
+    return ranked, (GoLast(),)
+
+
+def _withheld(transfer: Transfer) -> Step:
+    if transfer.state not in (State.QUEUED, State.WAITING):
+        return transfer, ()
+    return replace(transfer, state=State.HELD), ()
+
+
+def _due(transfer: Transfer, now_s: float) -> Step:
+    if transfer.state is not State.WAITING:
+        return transfer, ()
+    return replace(transfer, state=State.QUEUED, not_before_s=min(now_s, transfer.not_before_s)), ()
 
 
 def _claimed(transfer: Transfer, event: Claimed, now_s: float, policy: Policy) -> Step:
@@ -292,7 +399,7 @@ def _succeeded(transfer: Transfer, event: Succeeded, now_s: float) -> Step:
 def _found(transfer: Transfer, now_s: float) -> Step:
     if transfer.state is State.RUNNING:
         return _succeeded(transfer, Succeeded(transfer.source, transfer.size_bytes), now_s)
-    if transfer.state is not State.QUEUED:
+    if transfer.state in ENDED:
         return transfer, ()
     size = transfer.size_bytes
     return replace(transfer, state=State.DONE, bytes_done=size, finished_s=now_s, error=None), ()
@@ -306,19 +413,30 @@ def _failed(transfer: Transfer, event: Failed, now_s: float, policy: Policy) -> 
     if policy.gives_up(failures, event.error):
         error = _given_up(transfer.lfn, failures, event.error)
         return replace(freed, state=State.FAILED, finished_s=now_s, error=error), (keep,)
-    queued = replace(
+    waiting = replace(
         freed,
-        state=State.QUEUED,
+        state=State.WAITING,
         not_before_s=now_s + policy.wait_s(failures),
         source_se=event.next_se or transfer.source_se,
         error=event.error,
     )
-    return queued, (keep, GoLast())
+    return waiting, (keep, GoLast())
 
 
 def _back(transfer: Transfer, now_s: float, reason: VseError, source: str | None, bytes_done: int) -> Step:
     queued = replace(_unleased(transfer), state=State.QUEUED, not_before_s=now_s, bytes_done=0)
     return queued, (KeepAttempt(_attempt(transfer, now_s, reason, source, bytes_done)),)
+
+
+def _postponed(transfer: Transfer, event: Postponed) -> Transfer:
+    return replace(
+        _unleased(transfer),
+        state=State.WAITING,
+        not_before_s=event.until_s,
+        bytes_done=0,
+        source_se=event.source_se or transfer.source_se,
+        error=event.reason,
+    )
 
 
 def _cancelled(transfer: Transfer, now_s: float) -> Step:

@@ -3,27 +3,35 @@
 Every call is one short transaction. A claim is a lease: who holds it renews it while it works; where
 its process is gone, the next claim takes the file over (at once on the same host, elsewhere when the
 lease has run out). What a stager reports under a lease that it does not hold any more is dropped.
+
+Who is next is settled when a file is queued (`vse.transfer.shares`), so that a claim reads the first rows
+of an index for each lane with free slots, however many are queued behind them or in other lanes.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from heapq import merge
+from itertools import groupby
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from vse.db import Database
 from vse.db.locks import Lock
-from vse.db.tables import attempts, transfers
+from vse.db.prepared import Row, as_json, driver_of
+from vse.db.tables import attempts, transfer_counts, transfer_ends, transfers
 from vse.model import Clock, Lfn
 from vse.transfer import instance
+from vse.transfer.buckets import WIDTH, Books, bucket_of, lane_of
 from vse.transfer.lifecycle import (
+    ENDED,
     Attempt,
     Cancelled,
     Claimed,
+    Due,
     Event,
     Found,
     GoLast,
@@ -35,7 +43,12 @@ from vse.transfer.lifecycle import (
     Wanted,
     handle,
 )
+from vse.transfer.queue_statements import LOOK_AHEAD, QueueStatements, in_lane, is_in, wanted_first
 from vse.transfer.rows import attempt_of, chunks, insert_ignoring, keep, save, transfer_of
+from vse.transfer.shares import Lane, Slots, Usage
+
+_PROMOTED = 1000
+"""How many files whose back-off is over are put back into the queue in one transaction."""
 
 
 class Report(NamedTuple):
@@ -61,6 +74,7 @@ class Queue:
         self.policy = policy
         self._database = database
         self._clock = clock
+        self._sql = QueueStatements(database.engine.dialect)
 
     # -- filling ---------------------------------------------------------------------------------
 
@@ -69,93 +83,152 @@ class Queue:
     ) -> dict[Lfn, int]:
         """Queue each file that is not queued or running already; return every transfer's id.
 
-        Idempotent: the same file wanted twice is one transfer; one that had ended begins anew, with
-        no failures, at the end of the queue. Within ``connection``'s transaction where one is given.
+        Idempotent: the same file wanted twice is one transfer, with the better of the priorities; one that
+        had ended begins anew, with no failures, behind all that its owner has queued. Quickest where the
+        names are sorted. Within ``connection``'s transaction where one is given.
         """
         if connection is None:
             with self._database.write() as own:
                 return self.enqueue(destination, wanted, own)
+        turn(connection)
         ids: dict[Lfn, int] = {}
+        books = Books(connection)
         for names in chunks(list(wanted)):
-            _insert_new(connection, destination, {name: wanted[name] for name in names}, self._clock())
-            rows = self._locked(
-                connection, transfers.c.destination == destination, transfers.c.lfn.in_(names)
+            known: dict[str, int] = dict(
+                self._sql.known.rows(driver_of(connection), as_json(names), destination)
             )
-            self._apply(connection, [(row, wanted[row.lfn]) for row in rows])
-            ids.update((row.lfn, row.id) for row in rows)
+            new = [name for name in names if name not in known]
+            added = self._add(connection, destination, new, wanted, books)
+            if known:
+                found = _found(connection, transfers.c.id.in_(list(known.values())))
+                self._apply(connection, [(one, wanted[one.lfn]) for one in found], books)
+            for name in names:
+                ids[name] = known[name] if name in known else added[name]
+        books.close()
+        return ids
+
+    def _add(
+        self,
+        connection: sa.Connection,
+        destination: str,
+        names: Sequence[Lfn],
+        wanted: Mapping[Lfn, Wanted],
+        books: Books,
+    ) -> dict[Lfn, int]:
+        """Add transfers that there are none of yet; return their ids."""
+        driver, now_s = driver_of(connection), self._clock()
+        ids = dict(zip(names, self._sql.new_ids(driver, len(names)) if names else (), strict=True))
+        rows = []
+        for name, key in ids.items():
+            one = wanted[name]
+            if one.held:
+                place, state = 0, State.HELD.value
+                books.hold(destination, one.size_bytes)
+            else:
+                lane = Lane(destination, one.source_se or "", one.priority)
+                place, state = books.place(lane, one.share), State.QUEUED.value
+                books.queue(lane, place, one.size_bytes)
+            rows.append(_new_row(key, name, destination, one, state, place, now_s))
+        if rows:
+            self._sql.add.many(driver, rows)
         return ids
 
     def found(self, destination: str, lfns: Sequence[Lfn], connection: sa.Connection) -> list[int]:
         """End the transfers of files that turned out to be at their destination; return their ids."""
+        turn(connection)
         ended: list[int] = []
         for names in chunks(lfns):
-            rows = self._locked(
+            known = self._sql.known.rows(driver_of(connection), as_json(names), destination)
+            rows = _found(
                 connection,
-                transfers.c.destination == destination,
-                transfers.c.lfn.in_(names),
-                transfers.c.state.in_((State.QUEUED, State.RUNNING)),
+                transfers.c.id.in_([key for _, key in known]),
+                transfers.c.state.not_in(ENDED),
             )
             ended += [one.id for one in self._apply(connection, [(row, Found()) for row in rows])]
         return ended
 
     def cancel(self, ids: Sequence[int], connection: sa.Connection | None = None) -> list[Transfer]:
         """Take transfers out of the queue; a running one is stopped by its stager's next heartbeat."""
+        return self.send(dict.fromkeys(ids, Cancelled()), connection)
+
+    def send(self, events: Mapping[int, Event], connection: sa.Connection | None = None) -> list[Transfer]:
+        """Send transfers events by their ids; return them as they are then."""
         if connection is None:
             with self._database.write() as own:
-                return self.cancel(ids, own)
-        ended: list[Transfer] = []
-        for some in chunks(ids):
-            rows = self._locked(connection, transfers.c.id.in_(some))
-            ended += self._apply(connection, [(row, Cancelled()) for row in rows])
-        return ended
+                return self.send(events, own)
+        turn(connection)
+        after: list[Transfer] = []
+        for some in chunks(list(events)):
+            rows = _found(connection, transfers.c.id.in_(some))
+            after += self._apply(connection, [(row, events[row.id]) for row in rows])
+        return after
 
     # -- working ---------------------------------------------------------------------------------
 
     def claim(
-        self,
-        owner: str,
-        count: int,
-        slots: int,
-        slots_per_source: int,
-        among: sa.ColumnElement[bool] | None = None,
+        self, owner: str, count: int, slots: Slots, requests: Sequence[int] | None = None
     ) -> list[Transfer]:
         """Take up to ``count`` due transfers, first in queue first, as far as there are free slots.
 
-        ``slots`` and ``slots_per_source`` count over all stagers of this database. Transfers of
-        stagers that are gone are put back into the queue before. ``among``: only these, where given.
+        ``slots`` count over all stagers of this database. Transfers of stagers that are gone are put back
+        into the queue before. ``requests``: only what one of these waits for, where given.
         """
         with self._database.write() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({Lock.CLAIM})")
-            self._take_over(connection)
-            busy = _running_by_source(connection)
-            room = min(count, slots - sum(busy.values()))
-            claimed: list[Transfer] = []
-            while len(claimed) < room:
-                full = [se for se, number in busy.items() if se and number >= slots_per_source]
-                query = due_query(self._clock(), room - len(claimed), full, among)
-                due = [transfer_of(row) for row in connection.execute(query)]
-                if not due:
-                    break
-                fitting = []
-                for row in due:
-                    if not row.source_se or busy[row.source_se] < slots_per_source:
-                        busy[row.source_se] += 1
-                        fitting.append(row)
-                claimed += self._apply(connection, [(row, Claimed(owner)) for row in fitting])
-            return claimed
+            turn(connection)
+            books = Books(connection)
+            self._promote(connection, books)
+            self._take_over(connection, books)
+            books.close()
+            usage = Usage(slots, _running(connection))
+            ids = self._first(connection, count, usage, requests)
+            rows = _found(connection, transfers.c.id.in_(ids)) if ids else []
+            return self._apply(connection, [(row, Claimed(owner)) for row in rows])
 
-    def try_source(self, owner: str, claim: Transfer, se: str, limit: int) -> bool:
+    def _first(
+        self, connection: sa.Connection, count: int, usage: Usage, requests: Sequence[int] | None
+    ) -> list[int]:
+        """Return the ids of the first files that find free slots, and take these."""
+        taken: list[int] = []
+        lanes = self._sql.lanes.rows(driver_of(connection))
+        for _, same in groupby(lanes, key=lambda row: row[2]):
+            first = []
+            for destination, source_se, priority, files in same:
+                number = min(count - len(taken), usage.free(destination, source_se))
+                if number > 0:
+                    lane = Lane(destination, source_se, priority)
+                    rows = self._first_of(connection, lane, number, files, requests)
+                    first.append([(place, key, lane) for place, key in rows])
+            for _, key, lane in merge(*first):
+                if len(taken) < count and usage.take(lane.destination, lane.source_se):
+                    taken.append(key)
+            if len(taken) == count:
+                break
+        return taken
+
+    def _first_of(
+        self, connection: sa.Connection, lane: Lane, number: int, files: int, requests: Sequence[int] | None
+    ) -> Sequence[Row]:
+        """Return places and ids of the first files of a lane, in order."""
+        if requests is None:
+            return self._sql.first(lane.source_se).rows(driver_of(connection), *in_lane(*lane), number)
+        ways = (True, False) if files > LOOK_AHEAD else (True,)
+        for near in ways:
+            query = wanted_first(*lane, list(requests), number, near=near)
+            found = [(row.place, row.id) for row in connection.execute(query)]
+            if found:
+                return found
+        return ()
+
+    def try_source(self, owner: str, claim: Transfer, se: str, slots: Slots) -> bool:
         """Move a running transfer to another source element, if that has a free slot."""
         with self._database.write() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({Lock.CLAIM})")
+            turn(connection)
             taken = sa.select(sa.func.count()).where(
                 transfers.c.state == State.RUNNING,
                 transfers.c.source_se == se,
                 transfers.c.id != claim.id,
             )
-            if connection.execute(taken).scalar_one() >= limit:
+            if connection.execute(taken).scalar_one() >= slots.from_source(se):
                 return False
             move = sa.update(transfers).where(
                 transfers.c.id == claim.id,
@@ -174,7 +247,8 @@ class Queue:
             return []
         by_id = {one.transfer_id: one for one in reports}
         with self._database.write() as connection:
-            rows = self._locked(connection, transfers.c.id.in_(list(by_id)), transfers.c.lease_owner == owner)
+            turn(connection)
+            rows = _found(connection, transfers.c.id.in_(list(by_id)), transfers.c.lease_owner == owner)
             ours = [(row, by_id[row.id].event) for row in rows if row.attempts == by_id[row.id].number]
             return self._apply(connection, ours)
 
@@ -184,10 +258,10 @@ class Queue:
         return set(progress) - {one.id for one in self.report(owner, reports)}
 
     def next_due_s(self) -> float | None:
-        """When the next transfer is due, or the next lease of another stager ends; None for never."""
+        """When the next back-off, or the next lease of a stager, is over; None for never."""
         with self._database.read() as connection:
             due = connection.execute(
-                sa.select(sa.func.min(transfers.c.not_before_s)).where(transfers.c.state == State.QUEUED)
+                sa.select(sa.func.min(transfers.c.not_before_s)).where(is_in(State.WAITING))
             ).scalar()
             lease = connection.execute(
                 sa.select(sa.func.min(transfers.c.lease_until_s)).where(transfers.c.state == State.RUNNING)
@@ -220,131 +294,169 @@ class Queue:
 
     def tallies(self) -> dict[State, Tally]:
         """Return how many transfers are in each state."""
-        columns = (
-            transfers.c.state,
-            sa.func.count(),
-            sa.func.coalesce(sa.func.sum(transfers.c.size_bytes), 0),
-            sa.func.coalesce(sa.func.sum(transfers.c.bytes_done), 0),
+        counts = transfer_counts.c
+        total = sa.select(counts.state, sa.func.sum(counts.files), sa.func.sum(counts.size_bytes)).group_by(
+            counts.state
+        )
+        moved = sa.select(sa.func.coalesce(sa.func.sum(transfers.c.bytes_done), 0)).where(
+            transfers.c.state == State.RUNNING
         )
         found = dict.fromkeys(State, Tally(0, 0, 0))
         with self._database.read() as connection:
-            for state, *numbers in connection.execute(sa.select(*columns).group_by(transfers.c.state)):
-                found[State(state)] = Tally(*(int(number) for number in numbers))
+            running_bytes = int(connection.execute(moved).scalar_one())
+            for name, files, size in connection.execute(total):
+                state = State(name)
+                done = {State.DONE: int(size), State.RUNNING: running_bytes}.get(state, 0)
+                found[state] = Tally(int(files), int(size), done)
         return found
 
-    def ahead(self, transfer: Transfer) -> Tally:
-        """Return what is queued before ``transfer`` or running: its position is ``files + 1``."""
-        before = sa.or_(
-            transfers.c.place < transfer.place,
-            sa.and_(transfers.c.place == transfer.place, transfers.c.id < transfer.id),
-        )
-        columns = (
-            sa.func.count(),
-            sa.func.coalesce(sa.func.sum(transfers.c.size_bytes), 0),
-            sa.func.coalesce(sa.func.sum(transfers.c.bytes_done), 0),
-        )
-        total = [0, 0, 0]
+    def running_by(self) -> dict[tuple[str, str], int]:
+        """Return how many transfers run, by source ('' for one that is not known) and destination."""
         with self._database.read() as connection:
-            for where in (
-                sa.and_(transfers.c.state == State.QUEUED, before),
-                sa.and_(transfers.c.state == State.RUNNING, transfers.c.id != transfer.id),
-            ):
-                row = connection.execute(sa.select(*columns).where(where)).one()
-                total = [int(one) + int(two) for one, two in zip(total, row, strict=True)]
+            found = _running(connection)
+        return {(source_se, destination): number for (destination, source_se), number in found.items()}
+
+    def ahead(self, transfer: Transfer, destination: str | None = None) -> Tally:
+        """Return what is queued before ``transfer`` or running: its position is ``files + 1``.
+
+        ``destination``: only what goes to that element, where given.
+        """
+        total = [0, 0, 0]
+        bucket = bucket_of(transfer.place)
+        with self._database.read() as connection:
+            driver = driver_of(connection)
+            lanes = [
+                Lane(*row[:3])
+                for row in self._sql.lanes.rows(driver)
+                if destination is None or row[0] == destination
+            ]
+            for one in {lane.destination for lane in lanes}:
+                _add_to(total, self._sql.before.rows(driver, one, transfer.priority, bucket)[0])
+            for lane in lanes:
+                if lane.priority == transfer.priority:
+                    within = self._sql.within[bool(lane.source_se)]
+                    last = (bucket * WIDTH, transfer.place, transfer.id)
+                    _add_to(total, within.rows(driver, *in_lane(*lane), *last)[0])
+            _add_to(total, _moving(connection, transfer, destination))
         return Tally(*total)
 
     # -- inside ----------------------------------------------------------------------------------
 
-    def _locked(self, connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[Transfer]:
-        query = sa.select(transfers).where(*where).order_by(transfers.c.place, transfers.c.id)
-        return [transfer_of(row) for row in connection.execute(query.with_for_update())]
+    def _promote(self, connection: sa.Connection, books: Books) -> None:
+        """Put those back into the queue whose back-off is over."""
+        due = sa.select(transfers).where(is_in(State.WAITING), transfers.c.not_before_s <= self._clock())
+        rows = connection.execute(due.order_by(transfers.c.not_before_s).limit(_PROMOTED))
+        self._apply(connection, [(transfer_of(row), Due()) for row in rows], books)
 
-    def _take_over(self, connection: sa.Connection) -> None:
+    def _take_over(self, connection: sa.Connection, books: Books) -> None:
+        """Put the work of stagers that are gone back into the queue."""
         running = transfers.c.state == State.RUNNING
         owners = connection.execute(sa.select(transfers.c.lease_owner).where(running).distinct())
         gone = instance.dead(owner for (owner,) in owners if owner)
         lost = sa.or_(transfers.c.lease_until_s < self._clock(), transfers.c.lease_owner.in_(gone))
-        self._apply(connection, [(row, LeaseLost()) for row in self._locked(connection, running, lost)])
+        rows = _found(connection, running, lost)
+        self._apply(connection, [(row, LeaseLost()) for row in rows], books)
 
-    def _apply(self, connection: sa.Connection, events: Iterable[tuple[Transfer, Event]]) -> list[Transfer]:
-        """Send each transfer its event and write what comes of it; return all of them afterwards."""
+    def _apply(
+        self,
+        connection: sa.Connection,
+        events: Iterable[tuple[Transfer, Event]],
+        books: Books | None = None,
+    ) -> list[Transfer]:
+        """Send each transfer its event and write what comes of it; return all of them afterwards.
+
+        ``books`` are those of the transaction, for its end; where left out, they are written at once.
+        """
         now_s = self._clock()
+        own = Books(connection) if books is None else books
         after: list[Transfer] = []
         changed: list[Transfer] = []
         tried: list[Attempt] = []
-        place: int | None = None
+        ended: list[int] = []
         for before, event in events:
             one, commands = handle(before, event, now_s, self.policy)
             for command in commands:
                 if isinstance(command, GoLast):
-                    place = (_last_place(connection) if place is None else place) + 1
-                    one = replace(one, place=place)
+                    one = replace(one, place=own.place(lane_of(one), one.share))
                 else:
                     tried.append(command.attempt)
             after.append(one)
-            if one != before:
-                changed.append(one)
+            if one == before:
+                continue
+            changed.append(one)
+            own.change(before, one)
+            if one.state is State.RUNNING and before.state is State.QUEUED:
+                own.serve(before)
+            if one.state in ENDED:
+                ended.append(one.id)
         save(connection, changed)
         keep(connection, tried)
+        if ended:
+            connection.execute(
+                insert_ignoring(connection, transfer_ends), [{"transfer_id": key} for key in ended]
+            )
+        if books is None:
+            own.close()
         return after
 
 
-def due_query(
-    now_s: float, count: int, full: Sequence[str], among: sa.ColumnElement[bool] | None = None
-) -> sa.Select[Any]:
-    """Return the query for the next ``count`` due transfers, without those of ``full`` sources.
+def turn(connection: sa.Connection) -> None:
+    """Wait for one's turn to change the queue, or requests; it lasts as long as the transaction."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({Lock.CLAIM})")
 
-    On PostgreSQL it passes over rows that another transaction is busy with.
-    """
-    open_source = sa.or_(transfers.c.source_se.is_(None), transfers.c.source_se.not_in(full))
+
+def _found(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[Transfer]:
     query = (
-        sa.select(transfers)
-        .where(transfers.c.state == State.QUEUED, transfers.c.not_before_s <= now_s, open_source)
-        .order_by(transfers.c.place, transfers.c.id)
-        .limit(count)
-        .with_for_update(skip_locked=True)
+        sa.select(transfers).where(*where).order_by(transfers.c.priority, transfers.c.place, transfers.c.id)
     )
-    return query if among is None else query.where(among)
+    return [transfer_of(row) for row in connection.execute(query)]
 
 
-def _running_by_source(connection: sa.Connection) -> Counter[str | None]:
-    query = (
-        sa.select(transfers.c.source_se, sa.func.count().label("running"))
-        .where(transfers.c.state == State.RUNNING)
-        .group_by(transfers.c.source_se)
+def _running(connection: sa.Connection) -> dict[tuple[str, str], int]:
+    """Return how many transfers run, by destination and source."""
+    columns = (transfers.c.destination, transfers.c.source_se)
+    query = sa.select(*columns, sa.func.count()).where(transfers.c.state == State.RUNNING).group_by(*columns)
+    return {
+        (destination, source_se or ""): number for destination, source_se, number in connection.execute(query)
+    }
+
+
+def _moving(connection: sa.Connection, besides: Transfer, destination: str | None) -> Row:
+    """Return files, bytes and bytes done of what runs, besides one."""
+    query = sa.select(
+        sa.func.count(),
+        sa.func.coalesce(sa.func.sum(transfers.c.size_bytes), 0),
+        sa.func.coalesce(sa.func.sum(transfers.c.bytes_done), 0),
+    ).where(transfers.c.state == State.RUNNING, transfers.c.id != besides.id)
+    if destination is not None:
+        query = query.where(transfers.c.destination == destination)
+    return tuple(connection.execute(query).one())
+
+
+def _add_to(total: list[int], row: Row) -> None:
+    for place, number in enumerate(row):
+        total[place] += int(number)
+
+
+def _new_row(
+    key: int, lfn: Lfn, destination: str, one: Wanted, state: str, place: int, now_s: float
+) -> tuple[object, ...]:
+    """Return the values of a new transfer in the order of `QueueStatements.add`."""
+    return (
+        key,
+        lfn,
+        destination,
+        one.priority,
+        one.share,
+        one.size_bytes,
+        one.adler32,
+        one.tree,
+        one.filter,
+        state,
+        place,
+        now_s,
+        one.source_se,
+        one.given_source,
+        now_s,
     )
-    return Counter({row.source_se: row.running for row in connection.execute(query)})
-
-
-def _last_place(connection: sa.Connection) -> int:
-    places = [
-        connection.execute(sa.select(sa.func.max(transfers.c.place)).where(transfers.c.state == state))
-        for state in (State.QUEUED, State.RUNNING)
-    ]
-    return max((place for result in places if (place := result.scalar()) is not None), default=0)
-
-
-def _insert_new(
-    connection: sa.Connection, destination: str, wanted: Mapping[Lfn, Wanted], now_s: float
-) -> None:
-    place = _last_place(connection)
-    values = [
-        {
-            "lfn": lfn,
-            "destination": destination,
-            "size_bytes": one.size_bytes,
-            "adler32": one.adler32,
-            "tree": one.tree,
-            "state": State.QUEUED,
-            "place": place + number,
-            "not_before_s": now_s,
-            "failures": 0,
-            "attempts": 0,
-            "bytes_done": 0,
-            "source_se": one.source_se,
-            "created_s": now_s,
-        }
-        for number, (lfn, one) in enumerate(wanted.items(), start=1)
-    ]
-    if values:
-        connection.execute(insert_ignoring(connection, transfers), values)

@@ -18,9 +18,12 @@ CHUNK_ROWS = 1000
 """How many names go into one statement."""
 
 _CHANGING = (
+    "priority",
+    "share",
     "size_bytes",
     "adler32",
     "tree",
+    "filter",
     "state",
     "place",
     "not_before_s",
@@ -29,6 +32,7 @@ _CHANGING = (
     "bytes_done",
     "source",
     "source_se",
+    "given_source",
     "lease_owner",
     "lease_until_s",
     "created_s",

@@ -1,6 +1,9 @@
 """Is a file readable? Asked of processes apart, so that a broken file breaks no stager.
 
 A reader that crashes, hangs or takes too much memory is a file that failed; the reader is replaced.
+How far it looks is the setting ``stager.verify``: at ``checksum`` not at all (size and checksum have been
+compared by then), at ``contents`` it opens the tree, counts entries and sees that baskets are where the
+tree says, at ``baskets`` it decompresses each one. Files that are looked into: ``*.root``, ``*.zip``.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
+from vse.config.filters import Depth
 from vse.errors import StorageFault, Unreadable
 from vse.model import Closing, Contents, Lfn
 from vse.transfer.abort import Abort
@@ -26,6 +30,7 @@ MEMORY_BYTES = 4 * 1024**3
 """Address space of a reader."""
 
 Command = Sequence[str]
+_KINDS = frozenset({"root", "zip"})
 
 
 def reader_command(memory_bytes: int = MEMORY_BYTES) -> Command:
@@ -35,10 +40,13 @@ def reader_command(memory_bytes: int = MEMORY_BYTES) -> Command:
 class Verifier(Protocol):
     """Says what a file holds, or that it cannot be read."""
 
-    def check(self, lfn: Lfn, path: Path, tree: str, abort: Abort) -> Contents | None:
+    def check(
+        self, lfn: Lfn, path: Path, tree: str, abort: Abort, depth: Depth | None = None
+    ) -> Contents | None:
         """Return the contents of the file at ``path``; None for a kind of file that is not looked into.
 
-        Raises `Unreadable`, or what ``abort`` was fired with.
+        ``tree`` may be ``MEMBER#TREE`` for a member of a zip archive. ``depth`` takes the place of the
+        usual one. Raises `Unreadable`, or what ``abort`` was fired with.
         """
         ...
 
@@ -52,7 +60,9 @@ class Verifier(Protocol):
 class NoVerifier:
     """Sizes and checksums are enough (setting ``verify = "checksum"``)."""
 
-    def check(self, lfn: Lfn, path: Path, tree: str, abort: Abort) -> Contents | None:
+    def check(
+        self, lfn: Lfn, path: Path, tree: str, abort: Abort, depth: Depth | None = None
+    ) -> Contents | None:
         return None
 
     def warm(self) -> None:
@@ -65,8 +75,12 @@ class NoVerifier:
 class Readers(Closing):
     """Up to ``count`` reader processes, started when first needed and kept; shared by all threads."""
 
-    def __init__(self, count: int, timeout_s: float, command: Command | None = None) -> None:
+    def __init__(
+        self, count: int, timeout_s: float, command: Command | None = None, depth: Depth = "contents"
+    ) -> None:
+        """``timeout_s``: how long a reader may stay at one part of a file, such as a basket."""
         self._timeout_s = timeout_s
+        self._depth = depth
         self._command = command or reader_command()
         self._free: queue.LifoQueue[_Reader | None] = queue.LifoQueue()
         for _ in range(count):
@@ -74,16 +88,30 @@ class Readers(Closing):
 
     def warm(self) -> None:
         """Start a reader, unless one runs; it gets ready by itself."""
+        if self._depth == "checksum":
+            return
         try:
             reader = self._free.get_nowait()
         except queue.Empty:
             return
         self._free.put(reader or _Reader(self._command))
 
-    def check(self, lfn: Lfn, path: Path, tree: str, abort: Abort) -> Contents | None:
-        """See `Verifier.check`; files not named ``*.root`` are not looked into."""
-        if not lfn.name.endswith(".root"):
+    def check(
+        self, lfn: Lfn, path: Path, tree: str, abort: Abort, depth: Depth | None = None
+    ) -> Contents | None:
+        """See `Verifier.check`; what a file is is told by its name."""
+        kind, depth = lfn.name.rpartition(".")[2], depth or self._depth
+        if depth == "checksum" or kind not in _KINDS:
             return None
+        member, _, plain = tree.rpartition("#")
+        question = {
+            "path": str(path),
+            "kind": kind,
+            "member": member,
+            "tree": plain,
+            "deep": depth == "baskets",
+            "timeout_s": self._timeout_s,
+        }
         reader = self._free.get()
         try:
             if reader is None or not reader.lives():
@@ -91,7 +119,7 @@ class Readers(Closing):
                     reader.end()
                 reader = _Reader(self._command)
             with abort.calls(reader.kill):
-                answer = reader.ask(path, tree, self._timeout_s)
+                answer = reader.ask(question)
             abort.check()
         finally:
             self._free.put(reader if reader and reader.lives() else None)
@@ -133,6 +161,7 @@ class _Reader:
             raise StorageFault("start a reader of ROOT files", error.strerror or str(error)) from error
         self._questions = cast(IO[bytes], self._process.stdin)
         self._answers = cast(IO[bytes], self._process.stdout)
+        self._read = b""
 
     def lives(self) -> bool:
         return self._process.poll() is None
@@ -149,38 +178,41 @@ class _Reader:
             with contextlib.suppress(OSError):
                 pipe.close()
 
-    def ask(self, path: Path, tree: str, timeout_s: float) -> dict[str, Any]:
+    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
         """Return the reader's answer; where it gives none, what became of it as the error."""
-        question = json.dumps({"path": str(path), "tree": tree, "timeout_s": timeout_s}) + "\n"
+        timeout_s = question["timeout_s"]
         try:
-            os.write(self._questions.fileno(), question.encode())
-            line = _line(self._answers.fileno(), timeout_s)
+            os.write(self._questions.fileno(), (json.dumps(question) + "\n").encode())
+            return self._answer(timeout_s)
         except TimeoutError:
             self.end()
             return {"error": f"the reader did not come to an end within {timeout_s:g} s"}
-        except (OSError, ValueError):  # the process, or its pipe, is gone
-            line = b""
-        try:
-            answer: dict[str, Any] = json.loads(line)
-        except ValueError:
+        except (OSError, ValueError):  # the process, or its pipe, is gone, or it talks nonsense
             self.end()
             return {"error": f"the reader {_ending(self._process.returncode)} on it"}
-        return answer
 
+    def _answer(self, timeout_s: float) -> dict[str, Any]:
+        """Return the first answer that is not a sign of life only; raise `ValueError` for the end."""
+        while True:
+            line = self._line(timeout_s)
+            answer = json.loads(line)
+            if answer:
+                return dict(answer)
 
-def _line(handle: int, timeout_s: float) -> bytes:
-    """Return the next line of a pipe, or what came before its end; raise `TimeoutError`."""
-    until_s = time.monotonic() + timeout_s
-    data = b""
-    while not data.endswith(b"\n"):
-        ready, _, _ = select.select([handle], [], [], max(0.0, until_s - time.monotonic()))
-        if not ready:
-            raise TimeoutError
-        piece = os.read(handle, 65536)
-        if not piece:
-            break
-        data += piece
-    return data
+    def _line(self, timeout_s: float) -> bytes:
+        """Return the next line, or what came before the end; raise `TimeoutError`."""
+        handle = self._answers.fileno()
+        until_s = time.monotonic() + timeout_s
+        while b"\n" not in self._read:
+            ready, _, _ = select.select([handle], [], [], max(0.0, until_s - time.monotonic()))
+            if not ready:
+                raise TimeoutError
+            piece = os.read(handle, 65536)
+            if not piece:
+                break
+            self._read += piece
+        line, newline, self._read = self._read.partition(b"\n")
+        return line + newline
 
 
 def _ending(code: int | None) -> str:

@@ -24,6 +24,8 @@ class Need(StrEnum):
     NOTHING = "nothing"
     READ = "read"
     WRITE = "write"
+    FIGURES = "figures"
+    """The site's token, even where reading needs none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -11,17 +12,22 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
-from vse.catalogue.port import Names
+from vse.catalogue.port import Catalogue, Names
+from vse.catalogue.wire import NAMES_PATH
 from vse.doors.http.access import DoorAccess, Need
 from vse.doors.http.data import METHODS, DataTree
 from vse.doors.http.exchange import Disconnected, Exchange, Refused, is_data
 from vse.doors.http.files import DoorFiles
 from vse.doors.http.names import NamesService
+from vse.doors.http.threads import blocking
+from vse.doors.http.whole import WholeNames
 from vse.errors import NoSuchFile, Unsupported, VseError, http_status
+from vse.model import Lfn
 
 log = structlog.get_logger("vse.doors.http")
 
 HEALTH = "/api/v1/health"
+METRICS = "/metrics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,16 @@ async def _health(_request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-def _api_routes(names: NamesService | None) -> tuple[GuardedRoute, ...]:
+def _told(figures: Callable[[], bytes]) -> Callable[[Request], Awaitable[Response]]:
+    async def tell(_request: Request) -> Response:
+        return Response(await blocking(figures), media_type="text/plain; version=0.0.4")
+
+    return tell
+
+
+def _api_routes(
+    names: NamesService | None, whole: WholeNames | None, metrics: Callable[[], bytes] | None
+) -> tuple[GuardedRoute, ...]:
     """Every route beside ``/data``. Only the health check is open, and it tells nothing."""
     routes = [GuardedRoute(Route(HEALTH, _health, methods=["GET"]), Need.NOTHING)]
     if names is not None:
@@ -48,6 +63,13 @@ def _api_routes(names: NamesService | None) -> tuple[GuardedRoute, ...]:
         ):
             route = Route(f"/api/v1/catalogue/{what}", endpoint, methods=["POST"])
             routes.append(GuardedRoute(route, Need.READ))
+    if whole is not None:
+        # Who may see all of it as it is may also change it; so reading it this way needs the same.
+        for call in whole.calls:
+            route = Route(f"{NAMES_PATH}/{call}", whole.answer, methods=["POST"])
+            routes.append(GuardedRoute(route, Need.WRITE))
+    if metrics is not None:
+        routes.append(GuardedRoute(Route(METRICS, _told(metrics), methods=["GET"]), Need.FIGURES))
     return tuple(routes)
 
 
@@ -58,8 +80,15 @@ class HttpDoor:
     an id that stands in the log too. Once an answer has begun, an error breaks the connection off.
     """
 
-    def __init__(self, access: DoorAccess, data: DataTree | None, names: NamesService | None) -> None:
-        self.routes = _api_routes(names)
+    def __init__(
+        self,
+        access: DoorAccess,
+        data: DataTree | None,
+        names: NamesService | None,
+        metrics: Callable[[], bytes] | None = None,
+        whole: WholeNames | None = None,
+    ) -> None:
+        self.routes = _api_routes(names, whole, metrics)
         self._access = access
         self._data = data
 
@@ -133,12 +162,17 @@ def create_app(
     files: DoorFiles | None = None,
     catalogue: Names | None = None,
     element: str = "",
+    metrics: Callable[[], bytes] | None = None,
+    whole: Catalogue | None = None,
+    read: Callable[[Lfn], None] = lambda _: None,
 ) -> HttpDoor:
     """Return the door's application.
 
     ``files`` is served under ``/data``; ``catalogue`` answers under ``/api/v1/catalogue``. Replicas at
-    the storage element ``element`` are told with their URL at this door.
+    the storage element ``element`` are told with their URL at this door. ``metrics`` is what ``/metrics``
+    tells, to those with the token only. ``whole`` is the catalogue that those may read and change under
+    ``/api/v1/names`` who may write through this door. ``read`` is told of every file that is read.
     """
-    data = None if files is None else DataTree(files)
+    data = None if files is None else DataTree(files, read=read)
     names = None if catalogue is None else NamesService(catalogue, element)
-    return HttpDoor(access, data, names)
+    return HttpDoor(access, data, names, metrics, None if whole is None else WholeNames(whole))

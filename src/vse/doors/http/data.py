@@ -40,6 +40,8 @@ class DataTree:
 
     files: DoorFiles
     clock: Clock = time.time
+    read: Callable[[Lfn], None] = lambda _: None
+    """Told of every file that is read, or a part of it."""
     open_files: OpenFiles = field(init=False)
     digests: Digests = field(default_factory=Digests)
     refused_uploads: RefusedUploads = field(default_factory=RefusedUploads)
@@ -63,6 +65,7 @@ class DataTree:
 
 async def _get(tree: DataTree, exchange: Exchange) -> None:
     await send_file(exchange, tree.open_files, tree.digests)
+    tree.read(exchange.lfn())
 
 
 async def _head(tree: DataTree, exchange: Exchange) -> None:

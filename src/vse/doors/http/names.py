@@ -16,13 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from vse.catalogue.port import Names
-from vse.catalogue.wire import MAX_NAMES, NDJSON, dumps, entry_to_json, located_to_json
+from vse.catalogue.wire import JSON, MAX_BODY_BYTES, MAX_NAMES, NDJSON, dumps, entry_to_json, located_to_json
 from vse.doors.http.exchange import DATA_PREFIX, Refused, scope_host
 from vse.doors.http.threads import batches, blocking
 from vse.errors import BadLfn, BadRequest, VseError
 from vse.model import BulkResult, Lfn, Located, Replica
 
-MAX_BODY_BYTES = 32 * 1024 * 1024
 _LINES_AT_ONCE = 500
 
 T = TypeVar("T")
@@ -37,7 +36,7 @@ class NamesService:
 
     async def find(self, request: Request) -> Response:
         """``{"base", "pattern"}`` -> a stream of files."""
-        body = await _body(request, "base", "pattern")
+        body = await json_body(request, "base", "pattern")
         base, pattern = Lfn.parse(_text(body, "base")), _text(body, "pattern")
         url_of = self._url_of(request)
 
@@ -48,7 +47,7 @@ class NamesService:
 
     async def list(self, request: Request) -> Response:
         """``{"directory"}`` -> a stream of entries."""
-        directory = Lfn.parse(_text(await _body(request, "directory"), "directory"))
+        directory = Lfn.parse(_text(await json_body(request, "directory"), "directory"))
         return await _stream(
             lambda: self._catalogue.list(directory), lambda entry: dumps(entry_to_json(entry))
         )
@@ -97,34 +96,48 @@ async def _stream(source: Callable[[], Iterator[T]], line: Callable[[T], bytes])
     return StreamingResponse(lines(), media_type=NDJSON)
 
 
-async def _bulk(
-    request: Request, ask: Callable[[Sequence[Lfn]], BulkResult[T]], shown: Callable[[T], dict[str, Any]]
-) -> Response:
-    names = (await _body(request, "lfns"))["lfns"]
+def sorted_names(names: object, *, normal: bool = False) -> tuple[dict[Lfn, str], dict[str, VseError]]:
+    """Return the names of a request by what they are, with how they were written; and those that are none.
+
+    ``normal``: one that is written otherwise than in its normal form is none. Raises `BadRequest`.
+    """
     wanted = "look up the names"
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise BadRequest(wanted, "'lfns' is not a list of strings")
     if len(names) > MAX_NAMES:
         found = f"{len(names)} names are asked for; at most {MAX_NAMES} are possible"
         raise BadRequest(wanted, found, "ask in several requests")
+    failed: dict[str, VseError] = {}
+    lfns: dict[Lfn, str] = {}
+    for name in names:
+        try:
+            lfn = Lfn.parse(name)
+        except BadLfn as error:
+            failed[name] = error
+            continue
+        if normal and lfn != name:
+            failed[name] = BadLfn(f"use {name!r}", f"its normal form is {lfn!r}", "parse names first")
+        else:
+            lfns[lfn] = name
+    return lfns, failed
+
+
+async def _bulk(
+    request: Request, ask: Callable[[Sequence[Lfn]], BulkResult[T]], shown: Callable[[T], dict[str, Any]]
+) -> Response:
+    names = (await json_body(request, "lfns"))["lfns"]
 
     def answer() -> bytes:
-        failed: dict[str, VseError] = {}
-        lfns: dict[Lfn, str] = {}
-        for name in names:
-            try:
-                lfns[Lfn.parse(name)] = name
-            except BadLfn as error:
-                failed[name] = error
+        lfns, failed = sorted_names(names)
         found = ask(list(lfns))
         ok = {lfns[Lfn(lfn)]: shown(value) for lfn, value in found.ok.items()}
         failed.update((lfns[Lfn(lfn)], error) for lfn, error in found.failed.items())
         return dumps({"ok": ok, "failed": {name: error.to_dict() for name, error in failed.items()}})
 
-    return Response(await blocking(answer), media_type="application/json")
+    return Response(await blocking(answer), media_type=JSON)
 
 
-async def _body(request: Request, *keys: str) -> dict[str, Any]:
+async def json_body(request: Request, *keys: str) -> dict[str, Any]:
     """Return the JSON object of a request, which must have these keys and no others."""
     wanted = "understand the request"
     data = bytearray()

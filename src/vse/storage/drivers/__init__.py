@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
-from typing import cast
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from vse.config.settings import ProtocolSettings
 from vse.errors import BadSettings
@@ -14,7 +16,7 @@ from vse.storage.drivers.limited import HostLimits, LimitedDriver
 from vse.storage.drivers.retried import Patience, RetriedDriver, RetryPolicy
 from vse.storage.plugins import PLUGINS, Plugin, plugin_of, protocol_of
 
-__all__ = ["DRIVERS", "PLUGINS", "Plugin", "build", "plugin_of", "protocol_of", "steady"]
+__all__ = ["DRIVERS", "PLUGINS", "Plugin", "Terms", "build", "plugin_of", "protocol_of", "steady"]
 
 DRIVERS: dict[str, str] = {
     "file": "FileDriver",
@@ -31,10 +33,24 @@ stay silent (`FileDriver` of the section alone)."""
 
 
 _LOCAL = frozenset({"file", "volumes", "memory"})
-_LIMITS = HostLimits()
+_NO_TOKENS: Mapping[str, Path] = MappingProxyType({})
 
 
-def build(section: ProtocolSettings, no_progress_s: float) -> Driver:
+class Terms(NamedTuple):
+    """What a driver goes by beside its section, from other parts of the settings.
+
+    ``no_progress_s``: how long a server may stay silent. ``limits``: how many calls it gets at once.
+    ``tokens``: the token file of each HTTP server there is, by origin (``https://host:port``), for copies
+    between two of them. ``bring_online_s``: BringOnlineTimeout, how long a tape system may take.
+    """
+
+    no_progress_s: float = 60.0
+    limits: HostLimits = HostLimits()
+    tokens: Mapping[str, Path] = _NO_TOKENS
+    bring_online_s: int | None = None
+
+
+def build(section: ProtocolSettings, no_progress_s: float, terms: Terms | None = None) -> Driver:
     """Build the driver of a section. Nothing is opened or connected yet.
 
     Raises `BadSettings` for a section that no driver serves, or whose driver needs what is not installed.
@@ -52,21 +68,26 @@ def build(section: ProtocolSettings, no_progress_s: float) -> Driver:
             "install it, or take another protocol",
         ) from error
     spoken = section.model_copy(update={"protocol": protocol_of(section)})
-    if plugin.driver == "file":
-        return cast("Callable[[ProtocolSettings], Driver]", made)(spoken)
-    return cast("Callable[[ProtocolSettings, float], Driver]", made)(spoken, no_progress_s)
+    given: dict[str, Any] = {}
+    if plugin.driver == "http" and terms is not None:
+        given["other_tokens"] = terms.tokens
+    elif plugin.driver == "gfal" and terms is not None and terms.bring_online_s is not None:
+        given["bring_online_s"] = terms.bring_online_s
+    silence = () if plugin.driver == "file" else (no_progress_s,)
+    driver: Driver = made(spoken, *silence, **given)
+    return driver
 
 
-def steady(section: ProtocolSettings, no_progress_s: float) -> Driver:
+def steady(section: ProtocolSettings, terms: Terms) -> Driver:
     """Build the driver of a section for daily use: `build`'s, retried, and within its host's limit.
 
     What is on this machine needs neither. A slot is not held during the pauses between two attempts, and
     the last attempt begins early enough that who watches for progress hears the error, not silence.
     """
-    driver = build(section, no_progress_s)
+    driver = build(section, terms.no_progress_s, terms)
     if plugin_of(section).driver in _LOCAL or not section.host:
         return driver
     usual = RetryPolicy()
-    policy = replace(usual, within_s=min(usual.within_s, no_progress_s / 8))
-    slots = _LIMITS.of(driver.protocol, section.host, section.port)
+    policy = replace(usual, within_s=min(usual.within_s, terms.no_progress_s / 8))
+    slots = terms.limits.of(driver.protocol, section.host, section.port)
     return RetriedDriver(LimitedDriver(driver, slots), Patience(policy))

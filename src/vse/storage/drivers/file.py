@@ -23,6 +23,7 @@ from vse.errors import (
 from vse.model import Adler32, BulkResult, Checksum, Space
 from vse.storage.contract import Capabilities, StoredFile
 from vse.storage.drivers import linux
+from vse.storage.drivers.file_kept import KeptUpload, drop_kept, kept_names
 from vse.storage.drivers.file_reader import FileReader
 from vse.storage.drivers.file_upload import PARTIAL_DIRECTORY, FileUpload, make_parents, sweep
 from vse.storage.drivers.in_bulk import each
@@ -91,6 +92,32 @@ class FileDriver(Undeclared):
                 raise AlreadyExists(wanted, "the name is taken", "files are write-once: remove it first")
             self._check_parents(target, wanted)
         return FileUpload(self._real_base(wanted), path, target, size_bytes, checksum)
+
+    def resume(self, path: str, size_bytes: int, checksum: Checksum | None, name: str) -> KeptUpload | None:
+        """Begin or go on with the upload called ``name``; None while somebody else writes to it."""
+        wanted = f"write {path}"
+        with self._mapped(wanted):
+            target = self._resolved_name(path, wanted)
+            if target.is_symlink() or target.exists():
+                raise AlreadyExists(wanted, "the name is taken", "files are write-once: remove it first")
+            self._check_parents(target, wanted)
+            try:
+                return KeptUpload(self._real_base(wanted), path, target, size_bytes, checksum, name)
+            except BlockingIOError:
+                return None
+
+    def kept(self) -> list[str]:
+        """Return the names of uploads that were left half-done, or are being written."""
+        wanted = f"look for partial files of {self._base}"
+        with self._mapped(wanted):
+            return kept_names(self._real_base(wanted))
+
+    def drop(self, names: Sequence[str]) -> int:
+        """Remove half-done uploads, unless somebody writes to them; return how many."""
+        wanted = f"clear partial files of {self._base}"
+        with self._mapped(wanted):
+            base = self._real_base(wanted)
+            return sum(drop_kept(base, name) for name in names)
 
     def list(self, path: str) -> Iterator[StoredFile]:
         wanted = f"list {path}"

@@ -7,17 +7,17 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from vse.errors import BadRequest, ShortRead, SizeMismatch
+from vse.model import Closing
 from vse.storage.contract import CHUNK_BYTES
 from vse.storage.drivers.os_errors import mapped
 
 T = TypeVar("T")
 
 
-class FileReader:
+class FileReader(Closing):
     """`vse.storage.contract.Reader` over a file descriptor; ``path`` is already checked."""
 
     def __init__(self, path: Path) -> None:
@@ -99,11 +99,3 @@ class FileReader:
         if self._closed and not self._calls and self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -14,13 +14,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from vse.errors import BadRequest, StorageFull
 from vse.model import Checksum
 from vse.storage.contract import StoredFile
 from vse.storage.drivers import linux
+from vse.storage.drivers.aborting import Aborting
 from vse.storage.drivers.os_errors import mapped
 from vse.storage.drivers.sums import Declared
 
@@ -30,7 +29,7 @@ _FILE_MODE = 0o644
 _JUST_MADE_S = 1.0
 
 
-class FileUpload:
+class FileUpload(Aborting):
     """`vse.storage.contract.Upload` to ``target``, a resolved path below ``base``."""
 
     def __init__(
@@ -45,9 +44,12 @@ class FileUpload:
         self._descriptor = -1
         self._partial: Path | None = None
         with self._guarded():
-            self._descriptor, self._partial = _open_partial(base / PARTIAL_DIRECTORY)
+            self._descriptor, self._partial = self._begin()
             if not linux.reserve(self._descriptor, size_bytes):
                 self._check_room(size_bytes)
+
+    def _begin(self) -> tuple[int, Path]:
+        return _open_partial(self._base / PARTIAL_DIRECTORY)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         with self._guarded():
@@ -112,23 +114,11 @@ class FileUpload:
         One call at a time: an `abort` by another thread must not close a number that is being written
         to, which could be another file's a moment later.
         """
-        with self._lock:
-            try:
+        try:
+            with super()._guarded():
                 yield
-            except OSError as error:
-                self.abort()
-                raise mapped(self._wanted, error) from error
-            except BaseException:
-                self.abort()
-                raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.abort()
+        except OSError as error:
+            raise mapped(self._wanted, error) from error
 
 
 def _open_partial(directory: Path) -> tuple[int, Path]:

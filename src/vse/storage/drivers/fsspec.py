@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from vse.config.settings import ProtocolSettings
-from vse.errors import AlreadyExists, BadRequest, BadSettings, NotEmpty, VseError
+from vse.errors import AlreadyExists, BadRequest, BadSettings, NotEmpty, SizeMismatch, VseError
 from vse.model import BulkResult, Checksum
 from vse.storage.contract import Capabilities, StoredFile, Upload
 from vse.storage.drivers.file_upload import PARTIAL_DIRECTORY
@@ -118,7 +118,9 @@ class FsspecDriver(Undeclared):
         with self._system.calls(wanted):
             kept = self._made().info(partial)["size"]
             if kept != size_bytes:
-                raise BadRequest(wanted, f"the file system kept {kept} of {size_bytes} bytes")
+                raise SizeMismatch(
+                    wanted, f"the file system kept {kept} of {size_bytes} bytes: its disk may be full"
+                )
             self._make(path.rpartition("/")[0])
             self._publish(self._made(), partial, path)
         return self._stat_one(path)

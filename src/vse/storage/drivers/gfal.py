@@ -1,18 +1,22 @@
 """Whatever gfal2 speaks (srm, gsiftp, davs, root, file), by Debian's gfal2 and its plugins.
 
-Every protocol can be read. Only those are written to where a rename never replaces a file: an upload is kept
-on this machine, copied to a partial name, its size and checksum compared with what the server says, and
-renamed. Names that a protocol cannot carry unescaped are refused.
+Every protocol can be read; what more is told by `gfal_protocols`. An upload is kept on this machine, copied
+to a partial name, its size and checksum compared with what the server says, and renamed. Names that a
+protocol cannot carry are refused.
+
+Write-once: on this machine the kernel refuses to replace a file. gfal2 has no such rename for servers: the
+name is looked at right before it is taken, and one process never takes a name twice at once; of two
+processes that take one name in the same milliseconds the second replaces the first.
 """
 
 from __future__ import annotations
 
-import base64
-import tempfile
+import math
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from vse.config.settings import ProtocolSettings
@@ -23,34 +27,59 @@ from vse.errors import (
     ChecksumMismatch,
     NoSuchFile,
     NotEmpty,
+    ServerFault,
     SizeMismatch,
     Unsupported,
     VseError,
 )
 from vse.model import BulkResult, Checksum
-from vse.storage.contract import CHUNK_BYTES, Capabilities, Note, StoredFile, Upload
+from vse.storage.contract import Capabilities, Locality, Note, StoredFile, Upload
 from vse.storage.drivers import linux
 from vse.storage.drivers.file_upload import PARTIAL_DIRECTORY
-from vse.storage.drivers.gfal_process import GfalCalls
-from vse.storage.drivers.held_upload import HeldUpload
+from vse.storage.drivers.gfal_files import GfalReader, GfalUpload
+from vse.storage.drivers.gfal_process import GfalCalls, error_of
+from vse.storage.drivers.gfal_protocols import spoken
 from vse.storage.drivers.in_bulk import each
 from vse.storage.drivers.pieces import PieceReader
+from vse.storage.drivers.taking import one_at_a_time
 from vse.storage.drivers.undeclared import Undeclared
 
 _AT_ONCE = 4
 _COPY_TIMEOUT_S = 24 * 3600
-_WRITABLE = ("file", "root", "xroot")
-_ESCAPED = ("http", "https", "dav", "davs", "s3", "s3s")
+_STAGE_TIMEOUT_S = 12 * 3600
+_LOCALITIES = {
+    "ONLINE": Locality.DISK,
+    "NEARLINE": Locality.TAPE,
+    "ONLINE_AND_NEARLINE": Locality.DISK_AND_TAPE,
+    "LOST": Locality.LOST,
+    "NONE": Locality.LOST,
+}
+
+
+class _Copy(NamedTuple):
+    """What is copied, and what has to come of it. ``source`` is a name as gfal2 takes it."""
+
+    source: str
+    size_bytes: int
+    checksum: Checksum | None
+    note: Note | None = None
 
 
 class GfalDriver(Undeclared):
     """`vse.storage.contract.Driver` of one server that gfal2 reaches.
 
     ``no_progress_s``: how long gfal2 may stay silent. Credentials are those that gfal2 finds itself
-    (``X509_USER_PROXY``, ``BEARER_TOKEN``).
+    (``X509_USER_PROXY``, ``BEARER_TOKEN``). ``bring_online_s``: how long a tape system may take for a
+    request before it forgets it (BringOnlineTimeout; the usual one is that of DIRAC's plugins).
     """
 
-    def __init__(self, section: ProtocolSettings, no_progress_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        section: ProtocolSettings,
+        no_progress_s: float = 60.0,
+        *,
+        bring_online_s: int = _STAGE_TIMEOUT_S,
+    ) -> None:
         wanted = f"use the protocol section {section.section!r}"
         if not section.protocol:
             raise BadSettings(wanted, "it has no Protocol", "name it, e.g. Protocol = srm")
@@ -60,21 +89,26 @@ class GfalDriver(Undeclared):
         self._netloc = f"{section.host}:{section.port}" if section.port else section.host
         self._before_path = section.ws_url if self.protocol == "srm" else ""
         self._base = section.path.rstrip("/")
+        self._section = section
+        self._no_progress_s = no_progress_s
+        self._bring_online_s = bring_online_s
         self._calls = GfalCalls(no_progress_s)
-        writable = self.protocol in _WRITABLE
+        self._spoken = spoken(self.protocol)
+        writable, removable = self._spoken.writable, self._spoken.removable
         self.capabilities = Capabilities(
             write=writable,
-            remove=writable,
+            remove=removable,
             rename=writable,
-            make_directory=writable,
+            make_directory=removable,
             list=True,
-            checksums=frozenset({"adler32"}),
-            pull=frozenset({self.protocol}) if writable else frozenset(),
+            checksums=self._spoken.checksums,
+            stage=self._spoken.staged,
+            pull=self._spoken.copied,
+            push=self._spoken.copied,
         )
 
     def url(self, path: str) -> str:
-        slash = "/" if self.protocol in ("root", "xroot") else ""
-        return f"{self.protocol}://{self._netloc}{self._before_path}{slash}{quote(path)}"
+        return f"{self.protocol}://{self._netloc}{self._before_path}{self._spoken.slashes}{quote(path)}"
 
     def path_of(self, url: str) -> str:
         begin = self.url("/")
@@ -86,7 +120,9 @@ class GfalDriver(Undeclared):
         """Return a path as gfal2 wants it: most of its plugins take it as it is."""
         if any(ord(char) < 32 or ord(char) == 127 for char in path):
             raise BadRequest(wanted, "a control character cannot be given to gfal2")
-        if self.protocol in _ESCAPED:
+        if self._spoken.refused and path.endswith(tuple(self._spoken.refused)):
+            raise BadRequest(wanted, f"a name in {self.protocol} cannot end with {path[-1]!r}")
+        if self._spoken.escaped:
             return self.url(path)
         if self.protocol != "file" and "?" in path:
             raise BadRequest(wanted, f"'?' cannot be part of a name in {self.protocol}")
@@ -109,7 +145,7 @@ class GfalDriver(Undeclared):
         found = self._stat_one(path)
         if found.size_bytes is None:
             raise BadRequest(wanted, "it is a directory")
-        return _GfalReader(wanted, found.size_bytes, self._calls, self._name(path, wanted))
+        return GfalReader(wanted, found.size_bytes, self._calls, self._name(path, wanted))
 
     def put(self, path: str, size_bytes: int, checksum: Checksum | None = None) -> Upload:
         if not self.capabilities.write:
@@ -120,37 +156,53 @@ class GfalDriver(Undeclared):
 
     def _bring(self, local: Path, path: str, declared: Checksum) -> StoredFile:
         size_bytes = local.stat().st_size
-        self._copied(f"file://{local}", path, size_bytes, declared, None, f"write {self.url(path)}")
+        self._copied(_Copy(f"file://{local}", size_bytes, declared), path, f"write {self.url(path)}")
         return self._stat_one(path)
 
-    def _copied(
-        self,
-        source: str,
-        path: str,
-        size_bytes: int,
-        checksum: Checksum | None,
-        note: Note | None,
-        wanted: str,
-    ) -> None:
-        """Copy to a partial name, compare, and rename; after any error nothing remains."""
+    def _copied(self, copy: _Copy, path: str, wanted: str) -> None:
+        """Copy to a partial name, prove and rename; without a rename, to the name itself.
+
+        After any error nothing remains.
+        """
+        if not self.capabilities.rename:
+            with one_at_a_time(self.url(path)):
+                self._must_be_free(path, wanted)
+                self._proved(copy, path, wanted)
+            return
         partial = f"{self._base}/{PARTIAL_DIRECTORY}/{uuid.uuid4().hex}.part"
-        name = self._name(partial, wanted)
+        self._proved(copy, partial, wanted)
         try:
-            self._calls.ask(wanted, "copy", note=note, source=source, target=name, timeout_s=_COPY_TIMEOUT_S)
-            kept = self._stat_one(partial).size_bytes
-            if kept != size_bytes:
-                raise SizeMismatch(wanted, f"{kept} bytes came of the declared {size_bytes}")
-            found = self._adler32(partial) if checksum and checksum.algorithm == "adler32" else checksum
-            if found != checksum:
-                raise ChecksumMismatch(wanted, f"the server has {found}, declared was {checksum}")
             self._publish(partial, path, wanted)
         except BaseException:
-            with suppress(VseError):
-                self._calls.ask(wanted, "unlink", url=name)
+            self._drop(partial, wanted)
             raise
 
+    def _proved(self, copy: _Copy, path: str, wanted: str) -> None:
+        """Copy to a free name, and hold what the server has against what it should have."""
+        _, size_bytes, checksum, note = copy
+        try:
+            name = self._name(path, wanted)
+            told = {"source": copy.source, "target": name, "timeout_s": _COPY_TIMEOUT_S}
+            self._calls.ask(wanted, "copy", note=note, **told)
+            kept = self._stat_one(path).size_bytes
+            if kept != size_bytes:
+                raise SizeMismatch(wanted, f"{kept} bytes came of the declared {size_bytes}")
+            if checksum is not None and checksum.algorithm in self.capabilities.checksums:
+                found = self._checksum_one(path, checksum.algorithm)
+                if found != checksum:
+                    raise ChecksumMismatch(wanted, f"the server has {found}, declared was {checksum}")
+        except AlreadyExists:
+            raise  # it is somebody else's
+        except BaseException:
+            self._drop(path, wanted)
+            raise
+
+    def _drop(self, path: str, wanted: str) -> None:
+        with suppress(VseError):
+            self._calls.ask(wanted, "unlink", url=self._name(path, wanted))
+
     def _publish(self, source: str, target: str, wanted: str) -> None:
-        """Rename, never over an existing file: on this machine by the kernel, else by the server's rule."""
+        """Rename, never over an existing file (see the module's docstring)."""
         self._make(target.rpartition("/")[0] or "/", wanted)
         if self.protocol == "file":
             try:
@@ -158,13 +210,11 @@ class GfalDriver(Undeclared):
             except FileExistsError as error:
                 raise AlreadyExists(wanted, "the name is taken") from error
             return
-        old, new = self._name(source, wanted), self._name(target, wanted)
-        try:
+        with one_at_a_time(self.url(target)):
+            if self._is_there(target):
+                raise AlreadyExists(wanted, "the name is taken")
+            old, new = self._name(source, wanted), self._name(target, wanted)
             self._calls.ask(wanted, "rename", source=old, target=new)
-        except VseError as error:
-            if not isinstance(error, AlreadyExists) and self._is_there(target):
-                raise AlreadyExists(wanted, "the name is taken") from error
-            raise
 
     def _make(self, directory: str, wanted: str) -> None:
         with suppress(AlreadyExists):
@@ -197,7 +247,7 @@ class GfalDriver(Undeclared):
         for name, is_directory, size_bytes, modified_s in self._calls.ask(
             wanted, "children", url=self._name(path, wanted)
         ):
-            child = f"{prefix}/{unquote(name) if self.protocol in _ESCAPED else name}"
+            child = f"{prefix}/{unquote(name) if self._spoken.listed_escaped else name}"
             if name == PARTIAL_DIRECTORY:
                 continue
             if is_directory is None:
@@ -245,13 +295,61 @@ class GfalDriver(Undeclared):
 
     def checksum(self, paths: Sequence[str], algorithm: str) -> BulkResult[Checksum]:
         if algorithm not in self.capabilities.checksums:
-            raise Unsupported(f"ask for {algorithm}", "the gfal driver asks for adler32 only")
-        return each(paths, self._adler32, at_once=_AT_ONCE)
+            self._undeclared(f"ask for {algorithm}")
+        return each(paths, lambda path: self._checksum_one(path, algorithm), at_once=_AT_ONCE)
 
-    def _adler32(self, path: str) -> Checksum:
-        wanted = f"ask for the checksum of {self.url(path)}"
-        value = self._calls.ask(wanted, "checksum", url=self._name(path, wanted), algorithm="adler32")
-        return Checksum.parse(f"adler32:{value}")
+    def _checksum_one(self, path: str, algorithm: str) -> Checksum:
+        wanted = f"ask for the {algorithm} of {self.url(path)}"
+        value = self._calls.ask(wanted, "checksum", url=self._name(path, wanted), algorithm=algorithm)
+        try:
+            return Checksum.parse(f"{algorithm}:{value}")
+        except BadRequest as error:
+            raise ServerFault(wanted, f"gfal2 says {value!r}") from error
+
+    def stage(self, paths: Sequence[str], lifetime_s: float) -> BulkResult[str]:
+        """All in one request: its token is the request of each."""
+        if not self.capabilities.stage:
+            self._undeclared("stage")
+        wanted = f"have {len(paths)} files brought to disk at {self.url('/')}"
+        told: dict[str, Any] = {
+            "lifetime_s": max(1, math.ceil(lifetime_s)),
+            "timeout_s": self._bring_online_s,
+        }
+        return self._in_bulk(paths, wanted, "bring_online", told)
+
+    def poll(self, paths: Sequence[str]) -> BulkResult[Locality]:
+        if not self.capabilities.stage:
+            self._undeclared("poll")
+        return each(paths, self._locality, at_once=_AT_ONCE)
+
+    def _locality(self, path: str) -> Locality:
+        wanted = f"ask where the bytes of {self.url(path)} are"
+        status = self._calls.ask(wanted, "status", url=self._name(path, wanted))
+        # XRootD's servers tell that a file is not on disk; where it is then, gfal2 does not take from that.
+        unknown = Locality.TAPE if self._spoken.slashes else Locality.UNAVAILABLE
+        return _LOCALITIES.get(status, unknown)
+
+    def release(self, paths: Sequence[str]) -> BulkResult[None]:
+        if not self.capabilities.stage:
+            self._undeclared("release")
+        wanted = f"have {len(paths)} files released at {self.url('/')}"
+        answers = self._in_bulk(paths, wanted, "release", {})
+        return BulkResult(dict.fromkeys(answers.ok), answers.failed)
+
+    def _in_bulk(self, paths: Sequence[str], wanted: str, call: str, told: dict[str, Any]) -> BulkResult[str]:
+        """Ask for all paths that can be named at once; the answer for those that did not fail is one text."""
+        result: BulkResult[str] = BulkResult()
+        named = each(paths, lambda path: self._name(path, wanted))
+        result.failed.update(named.failed)
+        if not named.ok:
+            return result
+        failures, text = self._calls.ask(wanted, call, urls=list(named.ok.values()), **told)
+        for path, failure in zip(named.ok, failures, strict=True):
+            if failure is None:
+                result.ok[path] = text
+            else:
+                result.failed[path] = error_of(f"{call.replace('_', ' ')} {self.url(path)}", *failure)
+        return result
 
     def pull(
         self, source_url: str, path: str, size_bytes: int, checksum: Checksum | None, note: Note
@@ -262,65 +360,33 @@ class GfalDriver(Undeclared):
         if urlsplit(source_url).scheme not in self.capabilities.pull:
             raise Unsupported(wanted, f"the source must be one of {', '.join(self.capabilities.pull)}")
         self._must_be_free(path, wanted)
-        source = source_url if self.protocol in _ESCAPED else self._as_taken(unquote(source_url))
-        self._copied(source, path, size_bytes, checksum, note, wanted)
+        source = source_url if self._spoken.escaped else self._as_taken(unquote(source_url))
+        self._copied(_Copy(source, size_bytes, checksum, note), path, wanted)
+
+    def push(
+        self, path: str, target_url: str, size_bytes: int, checksum: Checksum | None, note: Note
+    ) -> None:
+        """gfal2 tells the two servers to copy: which of them is the active one is theirs to settle."""
+        parts = urlsplit(target_url)
+        if parts.scheme not in self.capabilities.push:
+            self._undeclared(f"push a third-party copy to {target_url}")
+        section = self._section.model_copy(
+            update={"protocol": parts.scheme, "host": parts.hostname or "", "port": parts.port or 0}
+        )
+        there = GfalDriver(section, self._no_progress_s)
+        target = there.path_of(target_url)
+        # Which part of that server is an element's is not known here: the partial file lies beside.
+        there._base = target.rpartition("/")[0]
+        try:
+            there.pull(self.url(path), target, size_bytes, checksum, note)
+            there._tidy()
+        finally:
+            there.close()
+
+    def _tidy(self) -> None:
+        """Remove the directory of partial files, if nothing is in it."""
+        with suppress(VseError):
+            self._remove_one(f"{self._base}/{PARTIAL_DIRECTORY}")
 
     def close(self) -> None:
         self._calls.close()
-
-
-class _GfalReader(PieceReader):
-    """`vse.storage.contract.Reader` by calls to gfal2."""
-
-    def __init__(self, wanted: str, size_bytes: int, calls: GfalCalls, name: str) -> None:
-        super().__init__(wanted, size_bytes, self._range)
-        self._calls = calls
-        self._name = name
-
-    def _range(self, start: int, end: int) -> bytes:
-        pieces = []
-        for offset in range(start, end, 8 * CHUNK_BYTES):
-            one = (offset, min(8 * CHUNK_BYTES, end - offset))
-            pieces.extend(self._read([one]))
-        return b"".join(pieces)
-
-    def _read(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        found = self._calls.ask(self._wanted, "read", url=self._name, ranges=ranges)
-        return [base64.b64decode(piece) for piece in found]
-
-    def pread_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """All in one call, unless they are more than it should hold."""
-        asked = [self._clipped(offset, size_bytes) for offset, size_bytes in ranges]
-        if sum(end - start for start, end in asked) > 64 * CHUNK_BYTES:
-            return super().pread_many(ranges)
-        pieces = self._read([(start, end - start) for start, end in asked]) if asked else []
-        return [self._checked(piece, end - start) for piece, (start, end) in zip(pieces, asked, strict=True)]
-
-
-class GfalUpload(HeldUpload):
-    """`vse.storage.contract.Upload`: spooled here, brought by gfal2 at `commit`."""
-
-    def __init__(
-        self,
-        wanted: str,
-        size_bytes: int,
-        checksum: Checksum | None,
-        bring: Callable[[Path, Checksum], StoredFile],
-    ) -> None:
-        super().__init__(wanted, size_bytes, checksum)
-        self._bring = bring
-        self._spool = tempfile.NamedTemporaryFile(prefix="vse-gfal-")  # noqa: SIM115  closed by _forget
-
-    def _send(self, data: memoryview) -> None:
-        self._spool.write(data)
-
-    def partial_path(self) -> Path | None:
-        self._spool.flush()
-        return Path(self._spool.name)
-
-    def _publish(self) -> StoredFile:
-        self._spool.flush()
-        return self._bring(Path(self._spool.name), self._declared.seen.checksum)
-
-    def _forget(self) -> None:
-        self._spool.close()

@@ -5,34 +5,35 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import select
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from vse import errors
 from vse.storage.contract import Note
+from vse.storage.drivers.os_errors import KINDS
 
 _PYTHON = "/usr/bin/python3"
 _HELPER = Path(__file__).with_name("gfal_helper.py")
 _KEPT = 4
 _GRACE_S = 2.0
+_GRIDFTP = re.compile(r"GridFTP-Errno: (\d+)|responded with an error 530\b")
+_ASKING = ("stat", "children", "read", "checksum", "status")
+"""Calls that change nothing, and so may be made again where their process crashed under them."""
+_ATTEMPTS = 3
+
+
+class _Crashed(errors.SourceUnavailable):
+    """A helper was ended by a signal: a fault of gfal2 or of a plugin of its."""
+
 
 _KINDS: dict[int, type[errors.VseError]] = {
-    errno.ENOENT: errors.NoSuchFile,
-    errno.ENOTDIR: errors.NoSuchFile,
-    errno.EEXIST: errors.AlreadyExists,
-    errno.ENOTEMPTY: errors.NotEmpty,
-    errno.EACCES: errors.Denied,
-    errno.EPERM: errors.Denied,
-    errno.ENOSPC: errors.StorageFull,
-    errno.EDQUOT: errors.StorageFull,
-    errno.EISDIR: errors.BadRequest,
-    errno.EINVAL: errors.BadRequest,
-    errno.ENAMETOOLONG: errors.BadRequest,
-    errno.ETIMEDOUT: errors.Stalled,
+    **KINDS,
     errno.ECANCELED: errors.Stalled,
     errno.ECONNREFUSED: errors.SourceUnavailable,
     errno.ECONNRESET: errors.SourceUnavailable,
@@ -44,17 +45,27 @@ _KINDS: dict[int, type[errors.VseError]] = {
     errno.ENOSYS: errors.Unsupported,
     errno.ENOTSUP: errors.Unsupported,
 }
+_PLUGIN = "install the gfal2 plugin of the protocol (Debian: gfal2-plugin-...)"
 _TODO: dict[type[errors.VseError], str] = {
     errors.Denied: "check the proxy certificate or token that gfal2 finds in the environment",
     errors.StorageFull: "make room there, or send files to another storage element",
-    errors.Unsupported: "install the gfal2 plugin of the protocol (Debian: gfal2-plugin-...)",
 }
 
 
-def _error(wanted: str, number: int, text: str) -> errors.VseError:
-    kind = _KINDS.get(number, errors.ServerFault)
+def error_of(wanted: str, number: int, text: str) -> errors.VseError:
+    """Return the error that gfal2 tells of by an errno and its own words.
+
+    Of GridFTP servers it knows less than they say: their own errno stands in the text, or FTP's number.
+    """
+    if number == errno.ECOMM:
+        said = _GRIDFTP.search(text)
+        number = number if said is None else int(said[1] or errno.EACCES)
     found = " ".join(text.split())[:300] or os.strerror(number)
-    return kind(wanted, f"gfal2 says: {found}", _TODO.get(kind, ""))
+    kind = _KINDS.get(number, errors.ServerFault)
+    if "read-only file system" in found.lower():  # a copy's error has no number for it
+        kind = errors.Denied
+    todo = _PLUGIN if number == errno.EPROTONOSUPPORT else _TODO.get(kind, "")
+    return kind(wanted, f"gfal2 says: {found}", todo)
 
 
 class _Process:
@@ -89,7 +100,7 @@ class _Process:
                 note(int(answer["done_bytes"]))
         if "ok" in answer:
             return answer["ok"]
-        raise _error(wanted, int(answer["errno"]), str(answer["error"]))
+        raise error_of(wanted, int(answer["errno"]), str(answer["error"]))
 
     def _line(self, wanted: str, no_progress_s: float) -> bytes:
         stdout = self._process.stdout
@@ -111,8 +122,11 @@ class _Process:
         if self._process.returncode == 1:
             todo = "install Debian's python3-gfal2 and the gfal2 plugins of the protocols in use"
             return errors.BadSettings(wanted, f"gfal2 cannot be imported by {_PYTHON}", todo)
-        found = f"the gfal2 process ended ({self._process.returncode})"
-        return errors.SourceUnavailable(wanted, found)
+        return _Crashed(wanted, f"the gfal2 process ended ({self._process.returncode})")
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
 
     def end(self) -> None:
         """TERM, then KILL."""
@@ -140,12 +154,16 @@ class GfalCalls:
 
     def ask(self, wanted: str, call: str, *, note: Note | None = None, **arguments: Any) -> Any:
         """Make one call. After anything but an answer its process is ended; an error is an answer."""
-        with self._lock:
-            process = self._idle.pop() if self._idle else None
-        process = process or _Process(wanted)
+        for _ in range(_ATTEMPTS - 1 if call in _ASKING else 0):
+            with suppress(_Crashed):
+                return self._ask(wanted, {"call": call, **arguments}, note)
+        return self._ask(wanted, {"call": call, **arguments}, note)
+
+    def _ask(self, wanted: str, question: dict[str, Any], note: Note | None) -> Any:
+        process = self._taken() or _Process(wanted)
         answered = False
         try:
-            answer = process.ask({"call": call, **arguments}, wanted, self._no_progress_s, note)
+            answer = process.ask(question, wanted, self._no_progress_s, note)
             answered = True
         except errors.VseError as error:
             answered = error.found.startswith("gfal2 says")
@@ -153,6 +171,15 @@ class GfalCalls:
         finally:
             self._give_back(process, answered)
         return answer
+
+    def _taken(self) -> _Process | None:
+        """Return an idle helper that lives still."""
+        while True:
+            with self._lock:
+                process = self._idle.pop() if self._idle else None
+            if process is None or process.is_alive:
+                return process
+            process.end()
 
     def _give_back(self, process: _Process, answered: bool) -> None:
         with self._lock:

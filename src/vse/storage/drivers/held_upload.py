@@ -9,16 +9,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from vse.errors import BadRequest
 from vse.model import Checksum
 from vse.storage.contract import StoredFile
+from vse.storage.drivers.aborting import Aborting
 from vse.storage.drivers.sums import Declared
 
 
-class HeldUpload:
+class HeldUpload(Aborting):
     """Base of uploads. `_forget` is called exactly once, however the upload ends, `_publish` at most once."""
 
     def __init__(self, wanted: str, size_bytes: int, checksum: Checksum | None) -> None:
@@ -66,19 +65,7 @@ class HeldUpload:
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        with self._lock:
+        with super()._guarded():
             if self._ended:
                 raise BadRequest(self._wanted, "the upload has ended already")
-            try:
-                yield
-            except BaseException:
-                self.abort()
-                raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.abort()
+            yield

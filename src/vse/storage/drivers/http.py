@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ssl
 import uuid
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
@@ -22,33 +22,30 @@ from urllib.parse import urlsplit
 from vse import errors
 from vse.config.settings import ProtocolSettings
 from vse.model import BulkResult, Checksum, Space
-from vse.storage.contract import CHUNK_BYTES, Capabilities, Note, StoredFile
-from vse.storage.drivers import http_listing
+from vse.storage.contract import Capabilities, Note, StoredFile
 from vse.storage.drivers.file_upload import PARTIAL_DIRECTORY
 from vse.storage.drivers.http_copy import third_party
+from vse.storage.drivers.http_names import DIGESTS, HttpNames
 from vse.storage.drivers.http_reader import HttpReader
-from vse.storage.drivers.http_server import Product, one_at_a_time
 from vse.storage.drivers.http_session import (
     TRANSPORTS,
     HttpSession,
     Origin,
     Token,
-    discard,
-    error_of,
     escaped,
-    mapped,
     path_in,
-    refusal,
 )
 from vse.storage.drivers.http_upload import HttpUpload
 from vse.storage.drivers.in_bulk import each
+from vse.storage.drivers.taking import one_at_a_time
 from vse.storage.drivers.undeclared import Undeclared
 
+_XROOTD_PAUSE_S = 0.01
+"""XRootD 5.5 now and then never looks at a body that comes while it is still busy with its '100 Continue'."""
 _AT_ONCE = 8
-_NO_WEBDAV = (400, 405, 501)
 
 
-class HttpDriver(Undeclared):
+class HttpDriver(HttpNames, Undeclared):
     """`vse.storage.contract.Driver` of one server.
 
     ``no_progress_s``: how long the server may send nothing. ``tls``: whom to trust; the system's
@@ -65,7 +62,7 @@ class HttpDriver(Undeclared):
         list=True,
         rename=True,
         space=True,
-        checksums=frozenset({"adler32"}),
+        checksums=frozenset(DIGESTS),
         make_directory=True,
     )
 
@@ -78,28 +75,13 @@ class HttpDriver(Undeclared):
         other_tokens: Mapping[str, Path] | None = None,
     ) -> None:
         self.protocol = settings.protocol or "http"
-        self._session = HttpSession(settings, no_progress_s, tls)
+        super().__init__(HttpSession(settings, no_progress_s, tls))
         self._tls = tls
         self._other_tokens = dict(other_tokens or {})
-        self._product = Product()
         self._partials = f"{settings.path.rstrip('/')}/{PARTIAL_DIRECTORY}/"
         if self._session.origin.transport == "https":
             others = frozenset(TRANSPORTS)
             self.capabilities = replace(self.capabilities, pull=others, push=others)
-
-    def _url(self, path: str) -> str:
-        """Return the URL for a request; `BadRequest` where this server would take it for another's."""
-        url = self._session.url(path)
-        if not self._product.known and ("?" in path or not path.isprintable()):
-            self._ask_who()
-        self._product.check(path, url)
-        return url
-
-    def _ask_who(self) -> None:
-        url = self._session.url("/")
-        response = self._session.request("HEAD", url, f"speak to {url}")
-        discard(response)
-        self._product.learn(response.headers.get("Server"))
 
     def url(self, path: str) -> str:
         return f"{self.protocol}://{self._session.origin.netloc}{escaped(path)}"
@@ -111,33 +93,6 @@ class HttpDriver(Undeclared):
 
     def stat(self, paths: Sequence[str]) -> BulkResult[StoredFile]:
         return each(paths, self._stat_one, at_once=_AT_ONCE)
-
-    def _stat_one(self, path: str) -> StoredFile:
-        """By HEAD; where that leaves open whether it is a directory, PROPFIND decides."""
-        url = self._url(path)
-        wanted = f"look at {url}"
-        if self._product.is_xrootd:  # which tells a directory from a file by PROPFIND only
-            return self._stat_described(path, wanted)
-        response = self._session.request("HEAD", url, wanted)
-        discard(response)
-        self._product.learn(response.headers.get("Server"))
-        if self._product.is_xrootd and response.status == 200:
-            return self._stat_described(path, wanted)
-        length = response.headers.get("Content-Length", "")
-        modified_s = http_listing.seconds(response.headers.get("Last-Modified"))
-        if response.status == 200 and length.isdecimal() and int(length) > 0:
-            return StoredFile(path, int(length), modified_s)
-        if response.status != 200 and not 300 <= response.status < 400:
-            raise error_of(response.status, wanted)
-        try:
-            found = self._stat_described(path, wanted)
-        except errors.Unsupported:
-            return StoredFile(path, int(length) if length.isdecimal() else None, modified_s)
-        return found if found.modified_s else found._replace(modified_s=modified_s)
-
-    def _stat_described(self, path: str, wanted: str) -> StoredFile:
-        found = self._described(path, wanted)
-        return StoredFile(path, None if found.is_directory else found.size_bytes or 0, found.modified_s)
 
     def open(self, path: str) -> HttpReader:
         found = self._stat_one(path)
@@ -184,6 +139,7 @@ class HttpDriver(Undeclared):
             confirm,
             accept=(200, 201),
             dropped=lambda: self._drop(partial, wanted),
+            pause_s=_XROOTD_PAUSE_S,
         )
 
     def _new_partial(self) -> str:
@@ -206,7 +162,7 @@ class HttpDriver(Undeclared):
         if checksum is not None and checksum.algorithm in self.capabilities.checksums:
             found = None
             with suppress(errors.Unsupported):
-                found = self._adler32(path)
+                found = self._checksum_one(path, checksum.algorithm)
             if found not in (None, checksum):
                 raise errors.ChecksumMismatch(wanted, f"the server's bytes have {found}, not {checksum}")
         return stored
@@ -217,14 +173,6 @@ class HttpDriver(Undeclared):
         with one_at_a_time(self._session.url(path)):
             self._check_free(path, wanted)
             yield
-
-    def _check_free(self, path: str, wanted: str) -> None:
-        if self._exists(path, wanted):
-            raise errors.AlreadyExists(wanted, "the name is taken", "files are write-once: remove it first")
-
-    def _drop(self, path: str, wanted: str) -> None:
-        with suppress(errors.VseError):
-            self._delete(path, wanted)
 
     def list(self, path: str) -> Iterator[StoredFile]:
         wanted = f"list {self._url(path)}"
@@ -257,16 +205,6 @@ class HttpDriver(Undeclared):
             pass  # no WebDAV, no directories that go with all that is in them
         self._delete(f"{path.rstrip('/')}/" if is_directory else path, wanted)
 
-    def _delete(self, path: str, wanted: str) -> None:
-        response = self._session.request("DELETE", self._url(path), wanted)
-        try:
-            if response.status == 409:
-                raise errors.NotEmpty(wanted, "the directory still holds something")
-            if response.status not in (200, 204):
-                raise refusal(response, wanted)
-        finally:
-            discard(response)
-
     def rename(self, source: str, target: str) -> None:
         url = self._url(source)
         wanted = f"rename {url} to {target}"
@@ -292,53 +230,6 @@ class HttpDriver(Undeclared):
             if not self._move(self._url(source), target, wanted):
                 raise errors.AlreadyExists(wanted, "the name is taken")
 
-    def _move(self, url: str, target: str, wanted: str) -> bool:
-        """Whether the server moved it; False where it answers 409."""
-        destination = self._url(target)
-        if self._product.is_xrootd:
-            # It takes the header as it stands, but for blanks and bytes above 127 at its end, which it
-            # cuts off: an argument, which it drops, stands there instead.
-            destination = f"{self._session.origin}{target}?vse".encode().decode("latin-1")
-        headers = {"Destination": destination, "Overwrite": "F"}
-        with self._session.answered("MOVE", url, wanted, accept=(201, 204, 409), headers=headers) as response:
-            return response.status != 409
-
-    def _exists(self, path: str, wanted: str) -> bool:
-        response = self._session.request("HEAD", self._url(path), wanted)
-        discard(response)
-        self._product.learn(response.headers.get("Server"))
-        self._product.check(path, self._session.url(path))
-        if response.status == 500 and self._product.is_xrootd:  # it says so of what is below a file, too
-            return self._is_described(path, wanted)
-        if response.status >= 400 and response.status != 404:
-            raise error_of(response.status, wanted)
-        return response.status < 400
-
-    def _is_described(self, path: str, wanted: str) -> bool:
-        try:
-            self._described(path, wanted)
-        except errors.NoSuchFile:
-            return False
-        return True
-
-    def _make_parents(self, path: str, wanted: str) -> None:
-        """Make the missing directories above ``path``, the highest first."""
-        missing = []
-        parent = path.rpartition("/")[0]
-        while parent and not self._exists(parent, wanted):
-            missing.append(parent)
-            parent = parent.rpartition("/")[0]
-        for directory in reversed(missing):
-            self._make_one(directory, wanted)
-
-    def _make_one(self, directory: str, wanted: str) -> None:
-        """Make a directory; another may have made it meanwhile, which servers tell in their own ways."""
-        url = f"{self._url(directory)}/"
-        with self._session.answered("MKCOL", url, wanted, accept=(201, 403, 405, 409, 500)) as response:
-            refused = None if response.status in (201, 405) else refusal(response, wanted)
-        if refused is not None and not self._exists(directory, wanted):
-            raise refused
-
     def make_directory(self, path: str) -> None:
         wanted = f"make the directory {self._url(path)}"
         here = path.rstrip("/")
@@ -352,22 +243,8 @@ class HttpDriver(Undeclared):
 
     def checksum(self, paths: Sequence[str], algorithm: str) -> BulkResult[Checksum]:
         if algorithm not in self.capabilities.checksums:
-            raise errors.Unsupported(f"ask for {algorithm}", "over HTTP only adler32 can be asked for")
-        return each(paths, self._adler32, at_once=_AT_ONCE)
-
-    def _adler32(self, path: str) -> Checksum:
-        url = self._url(path)
-        wanted = f"ask for the checksum of {url}"
-        with self._session.answered("HEAD", url, wanted, headers={"Want-Digest": "adler32"}) as response:
-            digests = response.headers.get("Digest", "")
-        for digest in digests.split(","):
-            algorithm, _, value = digest.strip().partition("=")
-            if algorithm.lower() in ("adler32", "adler"):
-                try:
-                    return Checksum.parse(f"adler32:{value}")
-                except errors.BadRequest as error:
-                    raise errors.ServerFault(wanted, f"the server says {digest.strip()!r}") from error
-        raise errors.Unsupported(wanted, "the server does not tell it")
+            self._undeclared(f"ask for {algorithm}")
+        return each(paths, lambda path: self._checksum_one(path, algorithm), at_once=_AT_ONCE)
 
     def space(self, path: str) -> Space:
         wanted = f"measure the space of {self._url(path)}"
@@ -447,35 +324,6 @@ class HttpDriver(Undeclared):
 
     def close(self) -> None:
         self._session.close()
-
-    def _described(self, path: str, wanted: str) -> http_listing.Described:
-        """Return what the server says of one path."""
-        with closing(self._propfind(path, "0", wanted)) as answers:
-            found = next(answers, None)
-            if found is None or next(answers, None) is not None:
-                number = "nothing" if found is None else "more than one path"
-                raise errors.ServerFault(wanted, f"the server's answer cannot be used: it describes {number}")
-        return found
-
-    def _propfind(self, path: str, depth: str, wanted: str) -> Generator[http_listing.Described, None, None]:
-        """Yield what the server describes; `Unsupported` from a server without WebDAV."""
-        headers = {"Depth": depth, "Content-Type": "application/xml; charset=utf-8"}
-        response = self._session.request(
-            "PROPFIND", self._url(path), wanted, headers=headers, body=http_listing.QUESTION
-        )
-        try:
-            if response.status in _NO_WEBDAV:
-                raise errors.Unsupported(wanted, "the server does not speak WebDAV")
-            if response.status != 207:
-                raise refusal(response, wanted)
-            with mapped(wanted):
-                body = response.stream(CHUNK_BYTES, decode_content=False)
-                # XRootD 5.5 writes names into its answer as they are, not as parts of a URL.
-                yield from http_listing.described(body, raw_names=self._product.is_xrootd)
-        except http_listing.BadListing as error:
-            raise errors.ServerFault(wanted, f"the server's answer cannot be used: {error}") from error
-        finally:
-            discard(response)
 
 
 def _as_http(url: str) -> str:

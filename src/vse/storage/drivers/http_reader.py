@@ -7,21 +7,20 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from types import TracebackType
-from typing import Self
 
 import urllib3
 
 from vse.errors import BadRequest, ServerFault, ShortRead, SizeMismatch
+from vse.model import Closing
 from vse.storage.contract import CHUNK_BYTES
 from vse.storage.drivers import http_ranges as ranges
-from vse.storage.drivers.http_session import HttpSession
+from vse.storage.drivers.http_session import HttpSession, read_into
 
 _AT_ONCE = 8
 _PART_HEAD_BYTES = 1024
 
 
-class HttpReader:
+class HttpReader(Closing):
     """`vse.storage.contract.Reader` of a file of known size."""
 
     def __init__(self, session: HttpSession, path: str, size_bytes: int) -> None:
@@ -71,14 +70,6 @@ class HttpReader:
             with suppress(OSError, ValueError, RuntimeError):  # it has ended by itself
                 response.shutdown()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     @contextmanager
     def _get(self, byte_range: str | None) -> Iterator[urllib3.BaseHTTPResponse]:
         headers = {"Range": byte_range} if byte_range else {}
@@ -107,7 +98,7 @@ class HttpReader:
 
     def _fetch(self, asked: ranges.Range) -> bytes:
         with self._get(ranges.header([asked])) as response:
-            return b"".join(self._body(response, *asked))
+            return b"".join([bytes(piece) for piece in self._body(response, *asked)])
 
     def _fetch_many(self, asked: Sequence[ranges.Range]) -> list[bytes | memoryview]:
         """Return the bytes of each range (none empty, none touching), one request if the server can."""
@@ -148,8 +139,10 @@ class HttpReader:
         """Yield bytes ``start`` to ``end`` of the file from an answer that must hold them."""
         skip = self._skip_to(response, start, end)
         missing = skip + end - start
+        # One buffer for all pieces: a new one each time costs more than the copy from the socket.
+        buffer = memoryview(bytearray(min(CHUNK_BYTES, missing)))
         while missing:
-            piece = memoryview(response.read(min(CHUNK_BYTES, missing), decode_content=False))
+            piece = buffer[: read_into(response, buffer[:missing], self._wanted)]
             if not piece:
                 raise ShortRead(self._wanted, f"the server closed with {missing} bytes missing")
             missing -= len(piece)

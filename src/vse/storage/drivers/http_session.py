@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import urllib3
@@ -339,6 +339,22 @@ def refusal(response: urllib3.BaseHTTPResponse, wanted: str) -> errors.VseError:
     with suppress(HTTPError, OSError):
         body = response.read(MAX_SAID_BYTES, decode_content=False)
     return error_of(response.status, wanted, response.headers.get("Content-Type", ""), body)
+
+
+def read_into(response: urllib3.BaseHTTPResponse, buffer: memoryview, wanted: str) -> int:
+    """Fill ``buffer`` with what comes next of a body; return how much did, less only at its end.
+
+    urllib3's own ``readinto`` reads into a new buffer and copies. What it keeps account of besides, how much
+    is still to come, is written on.
+    """
+    source: Any = response
+    with mapped(wanted):
+        if source._fp is None or source._fp.closed:
+            return 0
+        count = int(source._fp.readinto(buffer))
+    if source.length_remaining is not None:
+        source.length_remaining -= count
+    return count
 
 
 def discard(response: urllib3.BaseHTTPResponse) -> None:

@@ -12,11 +12,9 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
 
 from vse.errors import (
@@ -29,6 +27,7 @@ from vse.errors import (
 )
 from vse.model import Checksum
 from vse.storage.contract import StoredFile
+from vse.storage.drivers.aborting import Aborting
 from vse.storage.drivers.http_session import (
     MAX_REDIRECTS,
     MAX_SAID_BYTES,
@@ -43,6 +42,7 @@ from vse.storage.drivers.sums import Declared
 _CONTINUE_WAIT_S = 2.0
 """How long to wait for '100 Continue' (or a refusal) before sending the body anyway (RFC 9110 §10.1.1)."""
 _HEAD_BYTES = 65536
+_SEND_BYTES = 65536
 
 
 class PutRequest:
@@ -104,8 +104,10 @@ class PutRequest:
         return interim
 
     def send(self, data: memoryview) -> None:
+        """Send all of ``data``; `Stalled` only where the server takes nothing for the time allowed."""
         with mapped(self._wanted):
-            self._socket.sendall(data)
+            for start in range(0, len(data), _SEND_BYTES):  # the socket's timeout is for the whole of a call
+                self._socket.sendall(data[start : start + _SEND_BYTES])
 
     def answer(self) -> http.client.HTTPResponse:
         """Wait for the final answer and return it."""
@@ -163,11 +165,12 @@ class _Prefixed(io.RawIOBase):
         return count
 
 
-class HttpUpload:
+class HttpUpload(Aborting):
     """`vse.storage.contract.Upload` by one PUT to ``path``.
 
     ``confirm`` is given the size and checksum that were sent; it publishes, where the PUT has not done
     so, and tells what the server has. ``taking`` is held from before the last byte until then.
+    ``pause_s`` is how long to wait with the body after '100 Continue'.
     ``accept`` are the statuses that say a new file was made; ``dropped`` is called after an abort.
     """
 
@@ -182,8 +185,10 @@ class HttpUpload:
         taking: Callable[[], AbstractContextManager[None]] = nullcontext,
         accept: tuple[int, ...] = (201,),
         dropped: Callable[[], None] = lambda: None,
+        pause_s: float = 0.0,
     ) -> None:
         self._session = session
+        self._pause_s = pause_s
         self._url = session.url(path)
         self._wanted = f"write {self._url}"
         self._declared = Declared(self._wanted, size_bytes, checksum)
@@ -256,6 +261,7 @@ class HttpUpload:
             request = PutRequest(self._session, url, self._declared.size_bytes, headers, self._wanted)
             try:
                 if not self._declared.size_bytes or not request.refused(_CONTINUE_WAIT_S):
+                    time.sleep(self._pause_s)
                     return request
                 response = request.answer()
                 target = redirected(response.status, url, response.getheader("Location"), self._wanted)
@@ -304,20 +310,3 @@ class HttpUpload:
     def _check_open(self) -> None:
         if self._ended:
             raise BadRequest(self._wanted, "the upload has ended already")
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """After any error the connection is closed, so that the server drops what it has."""
-        try:
-            yield
-        except BaseException:
-            self.abort()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.abort()

@@ -10,17 +10,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from vse.errors import BadRequest, Stalled
-from vse.model import BulkResult, Checksum, Space
+from vse.model import BulkResult, Checksum, Closing, Space
 from vse.storage.contract import Driver, Locality, Note, Reader, StoredFile, Upload
+from vse.storage.drivers.aborting import Aborting
 
 T = TypeVar("T")
-
-DEFAULT_LIMIT = 16
-"""Calls at once to one host where the settings say nothing."""
 
 
 class Slots:
@@ -60,7 +57,7 @@ class HostLimits:
     def __init__(
         self,
         limits: Mapping[str, int] | None = None,
-        default: int = DEFAULT_LIMIT,
+        default: int = 16,
         wait_s: float = 300.0,
     ) -> None:
         self._limits = {host.lower(): count for host, count in (limits or {}).items()}
@@ -166,7 +163,7 @@ def _slot_for_each(items: Iterator[T], slots: Slots) -> Iterator[T]:
         yield item  # type: ignore[misc]
 
 
-class LimitedReader:
+class LimitedReader(Closing):
     """A `vse.storage.contract.Reader`, a slot for each read."""
 
     def __init__(self, reader: Reader, slots: Slots) -> None:
@@ -188,16 +185,8 @@ class LimitedReader:
     def close(self) -> None:
         self._reader.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class LimitedUpload:
+class LimitedUpload(Aborting):
     """A `vse.storage.contract.Upload`, a slot for each piece and for the end."""
 
     def __init__(self, upload: Upload, slots: Slots) -> None:
@@ -217,11 +206,3 @@ class LimitedUpload:
 
     def abort(self) -> None:
         self._upload.abort()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.abort()

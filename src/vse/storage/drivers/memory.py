@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from urllib.parse import quote, unquote, urlsplit
 
 from vse.config.settings import ProtocolSettings
@@ -131,10 +132,8 @@ class MemoryDriver(Undeclared):
         return each(paths, self._adler32)
 
     def _adler32(self, path: str) -> Checksum:
-        with self._store.lock:
-            self._store.check("checksum", path)
-            file = self._store.file(_plain(path), f"compute the checksum of {self.url(path)}")
-        return _adler32_of(file.data)
+        with self._asked("checksum", path) as file:
+            return _adler32_of(file.data)
 
     def space(self, path: str) -> Space:
         with self._store.lock:
@@ -142,26 +141,27 @@ class MemoryDriver(Undeclared):
             total = self._store.capacity_bytes
             return Space(total, max(0, total - self._store.used_bytes()))
 
+    @contextmanager
+    def _asked(self, operation: str, path: str) -> Iterator[MemoryFile]:
+        """Give the file at ``path`` to an operation, and hold the store meanwhile."""
+        with self._store.lock:
+            self._store.check(operation, path)
+            yield self._store.file(_plain(path), f"{operation} {self.url(path)}")
+
     def stage(self, paths: Sequence[str], lifetime_s: float) -> BulkResult[str]:
         return each(paths, self._stage_one)
 
     def _stage_one(self, path: str) -> str:
-        store = self._store
-        with store.lock:
-            store.check("stage", path)
-            file = store.file(_plain(path), f"stage {self.url(path)}")
+        with self._asked("stage", path) as file:
             if file.locality is Locality.TAPE and file.polls_to_disk is None:
-                file.polls_to_disk = store.tape_polls
+                file.polls_to_disk = self._store.tape_polls
         return f"{self._host}:{_plain(path)}"
 
     def poll(self, paths: Sequence[str]) -> BulkResult[Locality]:
         return each(paths, self._poll_one)
 
     def _poll_one(self, path: str) -> Locality:
-        store = self._store
-        with store.lock:
-            store.check("poll", path)
-            file = store.file(_plain(path), f"look for {self.url(path)}")
+        with self._asked("poll", path) as file:
             if file.polls_to_disk is not None:
                 file.polls_to_disk -= 1
                 if file.polls_to_disk <= 0:
@@ -172,10 +172,7 @@ class MemoryDriver(Undeclared):
         return each(paths, self._release_one)
 
     def _release_one(self, path: str) -> None:
-        store = self._store
-        with store.lock:
-            store.check("release", path)
-            file = store.file(_plain(path), f"release {self.url(path)}")
+        with self._asked("release", path) as file:
             if file.locality is Locality.DISK_AND_TAPE:
                 file.locality = Locality.TAPE
 

@@ -1,4 +1,4 @@
-"""The one table from errno to the error tree, for storage on this machine."""
+"""The one table from errno to the error tree."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 
 from vse import errors
 
-_KINDS: dict[int, type[errors.VseError]] = {
+KINDS: dict[int, type[errors.VseError]] = {
     errno.ENOENT: errors.NoSuchFile,
     errno.ENOTDIR: errors.NoSuchFile,
     errno.EEXIST: errors.AlreadyExists,
@@ -36,5 +36,5 @@ _TODO: dict[type[errors.VseError], str] = {
 
 def mapped(wanted: str, error: OSError) -> errors.VseError:
     """Return the error of the tree that says what the operating system said."""
-    kind = _KINDS.get(error.errno or 0, errors.StorageFault)
+    kind = KINDS.get(error.errno or 0, errors.StorageFault)
     return kind(wanted, error.strerror or str(error), _TODO.get(kind, ""))

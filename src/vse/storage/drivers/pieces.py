@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
-from typing import Self
 
 from vse.errors import BadRequest, ShortRead
+from vse.model import Closing
 from vse.storage.contract import CHUNK_BYTES
 
 Fetch = Callable[[int, int], bytes]
 """Returns the bytes from ``offset`` to ``end``, which lie inside the file and are at least one."""
 
 
-class PieceReader:
+class PieceReader(Closing):
     """`vse.storage.contract.Reader` over a function that fetches one range."""
 
     def __init__(self, wanted: str, size_bytes: int, fetch: Fetch) -> None:
@@ -56,11 +55,3 @@ class PieceReader:
         if len(piece) != size_bytes:
             raise ShortRead(self._wanted, f"{len(piece)} bytes came of the {size_bytes} asked for")
         return piece
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from vse.errors import (
     BadRequest,
@@ -28,7 +27,7 @@ from vse.errors import (
     Stalled,
     VseError,
 )
-from vse.model import BulkResult, Checksum, Clock, Space
+from vse.model import BulkResult, Checksum, Clock, Closing, Space
 from vse.storage.contract import Driver, Locality, Note, Reader, StoredFile, Upload
 
 T = TypeVar("T")
@@ -229,7 +228,7 @@ class RetriedDriver:
         self.inner.close()
 
 
-class RetriedReader:
+class RetriedReader(Closing):
     """`vse.storage.contract.Reader` that opens the file anew where the server let go of it.
 
     The file must have the same size then, else `SizeMismatch`. `close` ends the pauses of other threads.
@@ -320,11 +319,3 @@ class RetriedReader:
         with self._lock:
             self._closed = True
         self._reader.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -10,14 +10,14 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from vse.config.settings import ProtocolSettings, VolumeSettings
 from vse.errors import AlreadyExists, BadRequest, BadSettings, NoSuchFile, NotEmpty, Unsupported, VseError
 from vse.model import BulkResult, Checksum, Space
 from vse.storage.contract import StoredFile
+from vse.storage.drivers.aborting import Aborting
 from vse.storage.drivers.file import FileDriver
 from vse.storage.drivers.file_reader import FileReader
 from vse.storage.drivers.file_upload import FileUpload
@@ -314,7 +314,7 @@ class VolumesDriver(Undeclared):
         """There is nothing to drop."""
 
 
-class VolumesUpload:
+class VolumesUpload(Aborting):
     """`vse.storage.contract.Upload` to the volume that was chosen, with its reservation."""
 
     def __init__(
@@ -358,14 +358,6 @@ class VolumesUpload:
         if not self._settled:
             self._settled = True
             self._storage.give_up(self._volume, self._partial)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.abort()
 
 
 def _section_of(volume: VolumeSettings) -> ProtocolSettings:

@@ -13,7 +13,8 @@ from urllib.parse import quote, unquote, urlsplit
 from vse import errors
 from vse.config.settings import ProtocolSettings
 from vse.model import BulkResult, Checksum, Space
-from vse.storage.contract import Capabilities, Note, StoredFile
+from vse.storage.contract import Capabilities, Locality, Note, StoredFile
+from vse.storage.drivers import xroot_tape
 from vse.storage.drivers.file_upload import PARTIAL_DIRECTORY
 from vse.storage.drivers.in_bulk import each
 from vse.storage.drivers.undeclared import Undeclared
@@ -34,6 +35,9 @@ class XrootDriver(Undeclared):
 
     ``no_progress_s``: how long the server may send nothing. A server that refuses connections fails at
     once; one that does not answer within ten seconds.
+
+    Which checksums there are is the server's: one it does not compute is refused with `Unsupported` when
+    it is asked. A server without tape takes requests to stage, and its files are on disk already.
     """
 
     capabilities = Capabilities(
@@ -42,8 +46,9 @@ class XrootDriver(Undeclared):
         list=True,
         rename=True,
         space=True,
-        checksums=frozenset({"adler32"}),
+        checksums=frozenset({"adler32", "crc32c", "md5"}),
         make_directory=True,
+        stage=True,
         pull=frozenset({"root", "xroot"}),
         push=frozenset({"root", "xroot"}),
     )
@@ -158,13 +163,23 @@ class XrootDriver(Undeclared):
         names = self._names
         wanted = f"measure the space of {names.raw_url(path)}"
         code = names.flags.QueryCode.SPACE
-        answer = checked(names.files.query(code, names.check(path), timeout=names.timeout_s), wanted)
+        answer = names.ask(wanted, names.files.query, code, names.check(path))
         text = answer.rstrip(b"\0 \n").decode("ascii", "replace")
         told = dict(item.partition("=")[::2] for item in text.split("&"))
         total, free = (_number(told.get(key)) for key in ("oss.space", "oss.free"))
         if total is None and free is None:
             raise errors.ServerFault(wanted, f"the server says {text!r}")
         return Space(total, free)
+
+    def stage(self, paths: Sequence[str], lifetime_s: float) -> BulkResult[str]:
+        """The protocol has no word for ``lifetime_s``: a file stays until the server needs the room."""
+        return xroot_tape.stage(self._names, paths)
+
+    def poll(self, paths: Sequence[str]) -> BulkResult[Locality]:
+        return xroot_tape.poll(self._names, paths)
+
+    def release(self, paths: Sequence[str]) -> BulkResult[None]:
+        return xroot_tape.release(self._names, paths)
 
     def pull(
         self, source_url: str, path: str, size_bytes: int, checksum: Checksum | None, note: Note

@@ -11,6 +11,7 @@ import functools
 import importlib
 import math
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from vse import errors
@@ -113,7 +114,7 @@ MEANINGS: dict[int, _Meaning] = {
     103: _Meaning(errors.Stalled),  # errSocketTimeout
     104: _Meaning(errors.SourceUnavailable),  # errSocketDisconnected
     107: _Meaning(errors.SourceUnavailable),  # errStreamDisconnect
-    108: _Meaning(errors.SourceUnavailable),  # errConnectionError
+    108: _Meaning(errors.SourceUnavailable, _ADDRESS),  # errConnectionError
     109: _Meaning(errors.SourceUnavailable),  # errInvalidSession
     110: _Meaning(errors.SourceUnavailable),  # errTlsError
     201: _Meaning(errors.ServerFault),  # errInvalidMessage
@@ -167,3 +168,11 @@ def checked(answer: tuple[Any, Any], wanted: str) -> Any:
     if not status.ok:
         raise error_of(status, wanted)
     return response
+
+
+def asked(wanted: str, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """Make a call on an open file; where its connection is gone the library raises `ValueError`."""
+    try:
+        return call(*arguments, **named)
+    except ValueError as error:
+        raise errors.SourceUnavailable(wanted, "the connection to the server was lost") from error

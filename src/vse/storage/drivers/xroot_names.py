@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -55,6 +55,10 @@ class XrootNames:
             self._files = library().FileSystem(self.server_url)
         return self._files
 
+    def ask(self, wanted: str, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Return the response to a call of `files`; raise what its status tells."""
+        return checked(call(*arguments, timeout=self.timeout_s), wanted)
+
     def forget(self) -> None:
         self._files = None
 
@@ -74,9 +78,13 @@ class XrootNames:
 
     def stat(self, path: str, wanted: str = "") -> StoredFile:
         wanted = wanted or f"look at {self.raw_url(path)}"
-        found = checked(self.files.stat(self.check(path), timeout=self.timeout_s), wanted)
+        found = self.described(path, wanted)
         is_directory = bool(found.flags & self.flags.StatInfoFlags.IS_DIR)
         return StoredFile(path, None if is_directory else found.size, float(found.modtime))
+
+    def described(self, path: str, wanted: str) -> Any:
+        """Return the library's ``StatInfo`` of a path."""
+        return self.ask(wanted, self.files.stat, self.check(path))
 
     def exists(self, path: str, wanted: str) -> bool:
         try:
@@ -103,9 +111,9 @@ class XrootNames:
         wanted = f"remove {self.raw_url(path)}"
         # rm takes an empty directory, too, and rmdir what is not there: look what it is.
         if self.stat(path, wanted).is_directory:
-            checked(self.files.rmdir(path, timeout=self.timeout_s), wanted)
+            self.ask(wanted, self.files.rmdir, path)
         else:
-            checked(self.files.rm(path, timeout=self.timeout_s), wanted)
+            self.ask(wanted, self.files.rm, path)
 
     def checksum(self, path: str, algorithm: str) -> Checksum:
         """Return what the server computes, which may take long: it reads the file."""
@@ -158,7 +166,7 @@ class XrootNames:
             if self.exists(target, wanted):
                 raise AlreadyExists(wanted, "the name is taken", "files are write-once: remove it first")
             self.make_directory(target.rpartition("/")[0] or "/", wanted)
-            checked(self.files.mv(source, self.check(target), timeout=self.timeout_s), wanted)
+            self.ask(wanted, self.files.mv, source, self.check(target))
 
     @contextmanager
     def _locked(self, target: str, wanted: str) -> Iterator[None]:

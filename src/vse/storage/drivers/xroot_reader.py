@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from vse.errors import BadRequest, ShortRead, SizeMismatch, Stalled, VseError
+from vse.model import Closing
 from vse.storage.contract import CHUNK_BYTES
 from vse.storage.drivers.http_ranges import joined
-from vse.storage.drivers.xroot_client import checked, error_of, whole_s
+from vse.storage.drivers.xroot_client import asked, checked, error_of, whole_s
 
 _PIECE_BYTES = 2 * CHUNK_BYTES
 _AHEAD = 4
@@ -25,7 +25,7 @@ _VECTOR_BYTES = 16 * CHUNK_BYTES
 _CLOSE_S = 5
 
 
-class XrootReader:
+class XrootReader(Closing):
     """`vse.storage.contract.Reader` of an open ``XRootD.client.File``, which it takes over."""
 
     def __init__(self, file: Any, wanted: str, size_bytes: int, no_progress_s: float) -> None:
@@ -50,13 +50,13 @@ class XrootReader:
             self._leave()
 
     def pread_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        asked = [self._clipped(offset, size_bytes) for offset, size_bytes in ranges]
-        whole = [piece for one in joined(asked) for piece in _cut(*one)]
+        clipped = [self._clipped(offset, size_bytes) for offset, size_bytes in ranges]
+        whole = [piece for one in joined(clipped) for piece in _cut(*one)]
         starts = [start for start, _ in whole]
         with self._in_use():
             held = [data for some in _requests(whole) for data in self._read_vector(some)]
         result = []
-        for start, end in asked:
+        for start, end in clipped:
             parts = []
             index = bisect_right(starts, start) - 1
             while start < end:
@@ -79,16 +79,10 @@ class XrootReader:
             self._closed = True
         self._close_if_unused()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _read(self, start: int, end: int) -> bytes:
-        data: bytes = checked(self._file.read(start, end - start, self._timeout_s), self._wanted)
+        data: bytes = checked(
+            asked(self._wanted, self._file.read, start, end - start, self._timeout_s), self._wanted
+        )
         if len(data) != end - start:
             raise self._short(end - start - len(data))
         return data
@@ -96,14 +90,14 @@ class XrootReader:
     def _read_vector(self, some: Sequence[tuple[int, int]]) -> list[bytes]:
         if len(some) == 1:
             return [self._read(*some[0])]
-        asked = [(start, end - start) for start, end in some]
-        status, answer = self._file.vector_read(asked, timeout=self._timeout_s)
+        ranges = [(start, end - start) for start, end in some]
+        status, answer = asked(self._wanted, self._file.vector_read, ranges, timeout=self._timeout_s)
         if not status.ok:
             self._check_size()
             raise error_of(status, self._wanted)
         pieces: list[bytes] = [chunk.buffer for chunk in answer.chunks]
-        missing = sum(size for _, size in asked) - sum(map(len, pieces))
-        if missing or [len(piece) for piece in pieces] != [size for _, size in asked]:
+        missing = sum(size for _, size in ranges) - sum(map(len, pieces))
+        if missing or [len(piece) for piece in pieces] != [size for _, size in ranges]:
             raise self._short(missing)
         return pieces
 
@@ -136,7 +130,9 @@ class XrootReader:
 
     def _ask(self, offset: int, size_bytes: int) -> Future[tuple[Any, Any]]:
         future: Future[tuple[Any, Any]] = Future()
-        status = self._file.read(
+        status = asked(
+            self._wanted,
+            self._file.read,
             offset,
             size_bytes,
             timeout=self._timeout_s * (_AHEAD + 1),
@@ -151,7 +147,7 @@ class XrootReader:
         return ShortRead(self._wanted, f"{missing_bytes} bytes are missing")
 
     def _check_size(self) -> None:
-        status, found = self._file.stat(force=True, timeout=self._timeout_s)
+        status, found = asked(self._wanted, self._file.stat, force=True, timeout=self._timeout_s)
         if status.ok and found.size != self.size_bytes:
             raise SizeMismatch(
                 self._wanted, f"it had {self.size_bytes} bytes when it was opened and has {found.size} now"

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from vse.errors import BadRequest, Stalled
 from vse.model import Checksum
 from vse.storage.contract import CHUNK_BYTES, StoredFile
+from vse.storage.drivers.aborting import Aborting
 from vse.storage.drivers.sums import Declared
-from vse.storage.drivers.xroot_client import checked, error_of
+from vse.storage.drivers.xroot_client import asked, checked, error_of
 from vse.storage.drivers.xroot_names import XrootNames
 
 _PIECE_BYTES = 4 * CHUNK_BYTES
@@ -23,7 +21,7 @@ _AHEAD = 3
 _CLOSE_S = 5
 
 
-class XrootUpload:
+class XrootUpload(Aborting):
     """`vse.storage.contract.Upload` to one server.
 
     Of a process that dies the server drops the partial file itself, after the time it keeps for clients
@@ -66,7 +64,7 @@ class XrootUpload:
             while self._pending:
                 self._await_oldest()
             file, self._file = self._file, None
-            checked(file.close(timeout=self._names.timeout_s), self._wanted)
+            checked(asked(self._wanted, file.close, timeout=self._names.timeout_s), self._wanted)
             checksums = [self._declared.seen.checksum]
             if self._declared.checksum not in (None, *checksums):
                 checksums.append(self._declared.checksum)  # type: ignore[arg-type]
@@ -96,7 +94,9 @@ class XrootUpload:
             future.set_result(status)  # the library reads the bytes until now: they must live so long
 
         timeout_s = self._names.timeout_s * (_AHEAD + 1)
-        status = self._file.write(data, self._offset, len(data), timeout=timeout_s, callback=done)
+        status = asked(
+            self._wanted, self._file.write, data, self._offset, len(data), timeout=timeout_s, callback=done
+        )
         if not status.ok:
             raise error_of(status, self._wanted)
         self._offset += len(data)
@@ -115,21 +115,3 @@ class XrootUpload:
         if self._partial is None:
             raise BadRequest(self._wanted, "the upload has ended already")
         return self._partial
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """After any error nothing remains on the server."""
-        with self._lock:
-            try:
-                yield
-            except BaseException:
-                self.abort()
-                raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.abort()

@@ -110,9 +110,13 @@ def _report(asked: Asked, where: str) -> bytes:
         return _fetched(asked, where)
     if scheme == "file":
         return _read(asked, Path(unquote(urlsplit(where).path)))
-    with asked.element.open(Lfn.parse(where)) as reader:
-        _check_size(asked, reader.size_bytes)
-        return reader.pread(0, reader.size_bytes)
+    try:
+        with asked.element.open(Lfn.parse(where)) as reader:
+            _check_size(asked, reader.size_bytes)
+            return reader.pread(0, reader.size_bytes)
+    except NoSuchFile as error:
+        todo = "have the storage write it there, or set OccupancyLFN or OccupancyPlugin"
+        raise NoSuchFile(asked.wanted, f"its report {where} is not there", todo) from error
 
 
 def _read(asked: Asked, path: Path) -> bytes:

@@ -39,6 +39,7 @@ def upgrade() -> None:
         "consistency_runs",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("se", sa.Text(), nullable=False),
+        sa.Column("base", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
         sa.Column("started_s", sa.Float(), nullable=False),
         sa.Column("finished_s", sa.Float(), nullable=True),
         sa.Column("committed", sa.Boolean(), nullable=False),
@@ -73,6 +74,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=1), nullable=False),
         sa.Column("object_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("name", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
+        sa.Column("type", sa.String(length=8), nullable=False),
         sa.Column("integer", sa.BigInteger(), nullable=True),
         sa.Column("number", sa.Float(precision=53), nullable=True),
         sa.Column("text", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=True),
@@ -80,8 +82,9 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     with op.batch_alter_table("tags", schema=None) as batch_op:
-        batch_op.create_index("ix_tags_integer", ["name", "integer"], unique=False)
-        batch_op.create_index("ix_tags_text", ["name", "text"], unique=False)
+        batch_op.create_index("ix_tags_integer", ["name", "kind", "integer"], unique=False)
+        batch_op.create_index("ix_tags_number", ["name", "kind", "number"], unique=False)
+        batch_op.create_index("ix_tags_text", ["name", "kind", "text"], unique=False)
 
     op.create_table(
         "trash",
@@ -102,6 +105,7 @@ def upgrade() -> None:
         "consistency_findings",
         sa.Column("run_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("path", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
+        sa.Column("lfn", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=True),
         sa.Column("kind", sa.String(length=10), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=True),
         sa.Column("known_bytes", sa.BigInteger(), nullable=True),
@@ -120,6 +124,7 @@ def upgrade() -> None:
         sa.Column("dataset_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("position", sa.BigInteger(), nullable=False),
         sa.Column("lfn", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
+        sa.Column("member", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("adler32", sa.BigInteger(), nullable=True),
         sa.Column("tree", sa.Text(), nullable=False),
@@ -130,7 +135,7 @@ def upgrade() -> None:
             ["dataset_id"], ["datasets.id"], name=op.f("fk_dataset_files_dataset_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("dataset_id", "position", name=op.f("pk_dataset_files")),
-        sa.UniqueConstraint("dataset_id", "lfn", name=op.f("uq_dataset_files_dataset_id")),
+        sa.UniqueConstraint("dataset_id", "lfn", "member", name=op.f("uq_dataset_files_dataset_id")),
         sqlite_with_rowid=False,
     )
     op.create_table(
@@ -225,5 +230,34 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("file_id", "element_id", name=op.f("pk_replica_sources")),
         sqlite_with_rowid=False,
+    )
+    has_guid = sa.text("guid IS NOT NULL")
+    op.create_index("ix_files_guid", "files", ["guid"], sqlite_where=has_guid, postgresql_where=has_guid)
+    op.create_table(
+        "refreshes",
+        sa.Column("kind", sa.String(length=8), nullable=False),
+        sa.Column("question", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
+        sa.Column("queued_s", sa.Float(), nullable=False),
+        sa.Column("claimed_until_s", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("kind", "question", name=op.f("pk_refreshes")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "upstream_states",
+        sa.Column("upstream_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("not_before_s", sa.Float(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("version", sa.Text(), nullable=True),
+        sa.Column("hits", sa.BigInteger(), nullable=False),
+        sa.Column("misses", sa.BigInteger(), nullable=False),
+        sa.Column("stale", sa.BigInteger(), nullable=False),
+        sa.Column("queries", sa.BigInteger(), nullable=False),
+        sa.Column("failed", sa.BigInteger(), nullable=False),
+        sa.Column("waited_s", sa.Float(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["upstream_id"], ["upstreams.id"], name=op.f("fk_upstream_states_upstream_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("upstream_id", name=op.f("pk_upstream_states")),
     )
     # ### end Alembic commands ###

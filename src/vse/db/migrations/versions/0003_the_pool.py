@@ -18,6 +18,7 @@ def upgrade() -> None:
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("state", sa.String(length=12), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("holder", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_evictions")),
     )
     with op.batch_alter_table("evictions", schema=None) as batch_op:
@@ -49,14 +50,12 @@ def upgrade() -> None:
         sa.Column("owner", sa.Text(), nullable=False),
         sa.Column("created_s", sa.Float(), nullable=False),
         sa.Column("expires_s", sa.Float(), nullable=True),
-        sa.Column("request_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("note", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_pins")),
         sa.UniqueConstraint("element", "lfn", "owner", name=op.f("uq_pins_element")),
     )
     with op.batch_alter_table("pins", schema=None) as batch_op:
         batch_op.create_index("ix_pins_expires_s", ["expires_s"], unique=False)
-        batch_op.create_index("ix_pins_request_id", ["request_id"], unique=False)
 
     op.create_table(
         "quarantine",
@@ -84,6 +83,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("element", "kind", "name", name=op.f("pk_quotas")),
         sqlite_with_rowid=False,
     )
+    op.create_table(
+        "readers",
+        sa.Column("element", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
+        sa.Column("lfn", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
+        sa.Column("holder", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
+        sa.Column("until_s", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("element", "lfn", "holder", name=op.f("pk_readers")),
+        sqlite_with_rowid=False,
+    )
+    with op.batch_alter_table("readers", schema=None) as batch_op:
+        batch_op.create_index("ix_readers_holder", ["holder"], unique=False)
+
     op.create_table(
         "reads",
         sa.Column("lfn", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),

@@ -1,0 +1,79 @@
+"""``vse catalogue``: the whole catalogue from a file, and into one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vse.cli.context import Json, open_site
+from vse.cli.output import emit_json, err
+from vse.model import Lfn
+
+app = typer.Typer(no_args_is_help=True, help="The whole catalogue from a file, and into one.")
+_SHOWN = 10
+
+
+@app.command("load")
+def load(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(help="A .csv, .csv.gz or .parquet file; - is CSV from stdin.")],
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Go on behind rows that cannot be understood.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Register every row of a table: lfn and size_bytes, and what else there is of adler32, guid, owner,
+    group, mode, modified_s, se, url, state, tree, entries.
+
+    What is there already is left as it is, so that a load can be run again.
+
+    Examples:
+
+      vse catalogue load site-dump.parquet
+
+      zcat dump.csv.gz | vse catalogue load -
+    """
+    from vse.app.catalogue_files import load_catalogue
+
+    began_s = time.monotonic()
+    with open_site(context) as site, err.status("loading") as status:
+        loaded = load_catalogue(
+            site, path, skip_bad=skip_bad, tell=lambda done: status.update(f"loading: {done:,} rows")
+        )
+    took_s = time.monotonic() - began_s
+    if as_json:
+        failed = {name: error.to_dict() for name, error in loaded.failed.items()}
+        emit_json({"rows": loaded.rows, "files": loaded.files, "failures": loaded.failures, "failed": failed})
+    else:
+        err.print(f"{loaded.files:,} files of {loaded.rows:,} rows loaded in {took_s:.1f} s.", markup=False)
+        for error in list(loaded.failed.values())[:_SHOWN]:
+            err.print(f"error: {error}", markup=False)
+        if loaded.failures > _SHOWN:
+            err.print(f"... and {loaded.failures - _SHOWN:,} more: see them with --json")
+    if loaded.failures:
+        raise typer.Exit(1)
+
+
+@app.command("dump")
+def dump(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(help="A .csv, .csv.gz or .parquet file; - is CSV to stdout.")],
+    base: Annotated[str, typer.Option(help="Below this name only.", metavar="LFN")] = "/",
+) -> None:
+    """Write every copy of every file to a table, one row each. The file appears when it is whole.
+
+    Examples:
+
+      vse catalogue dump catalogue.parquet
+
+      vse catalogue dump - --base /lhc/data | head
+    """
+    from vse.app.catalogue_files import dump_catalogue
+
+    with open_site(context) as site, err.status("writing") as status:
+        where = Lfn.parse(base)
+        rows = dump_catalogue(site, path, where, lambda done: status.update(f"writing: {done:,} files"))
+    err.print(f"{rows:,} rows written.")

@@ -1,0 +1,52 @@
+"""``vse unpin``: let pinned files go."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vse.cli.context import open_site
+from vse.cli.output import out
+from vse.errors import BadRequest
+from vse.model import DatasetQuery, Identity
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("unpin", rich_help_panel="Data")(unpin)
+
+
+def unpin(
+    context: typer.Context,
+    query: Annotated[str, typer.Argument(help="As for vse pin.", metavar="[QUERY]")] = "",
+    request: Annotated[int, typer.Option("--request", help="The files of this request.", min=1)] = 0,
+    se: Annotated[
+        str, typer.Option("--se", help="At this storage element; default: stager.destination.")
+    ] = "",
+    everybody: Annotated[
+        bool, typer.Option("--everybody", help="Pins of others, too; for administrators.")
+    ] = False,
+) -> None:
+    """Let files go that you pinned, by `vse pin` or with a request.
+
+    Examples:
+
+      vse unpin '/lhc/data/2026/*.root'
+
+      vse unpin --request 12
+    """
+    if bool(query) == bool(request):
+        raise BadRequest("unpin files", "it is not said which", "give a dataset, or --request NUMBER")
+    from vse.app.pool import require_administrator
+
+    with open_site(context) as site:
+        if everybody:
+            require_administrator(site, "let go what others pinned")
+        owner = None if everybody else Identity.of_process().name
+        if request:
+            site.pins.remove_request(request, owner)
+            out.print(f"The files of request {request} may go.")
+            return
+        lfns = (file.entry.lfn for file in site.known_selector.find(DatasetQuery.parse(query)))
+        number = site.pins.remove(site.writable(se).name, lfns, owner)
+    out.print(f"{number} pins taken away.")

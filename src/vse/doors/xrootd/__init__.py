@@ -1,0 +1,1 @@
+"""root://: a redirector that stages what is missing, and the configuration of an xrootd beside it."""

@@ -1,0 +1,199 @@
+"""What failed verification is kept with the evidence, shown, released and deleted."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.command_line import InProcess
+from support.two_elements import KeptReaders, TwoElements, readers
+from vse.app.site import Site
+from vse.app.stage import stage_dataset
+from vse.errors import BadRequest, ChecksumMismatch, NoSuchFile, Unreadable
+from vse.model import DatasetQuery, Lfn, NewFile
+from vse.staging.quarantine import Quarantine
+
+BASE = Lfn("/lhc/data")
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+__all__ = ["readers"]
+
+
+class Place(TwoElements):
+    """A site with broken files at a remote element."""
+
+    def __init__(self, root: Path, readers: KeptReaders) -> None:
+        super().__init__(root, readers)
+        self.vse = InProcess(root)
+        self.now_s = 1e9
+
+    def open(self, stager: str = "", quarantine: str = "") -> Site:
+        return self.open_with(f"[quarantine]\n{quarantine}", stager, lambda: self.now_s)
+
+    def add(self, name: str, data: bytes, told: bytes | None = None) -> Lfn:
+        """Put a file there; the catalogue is told of ``told`` where that is another."""
+        lfn, told = BASE.child(name), data if told is None else told
+        path = self.root / "remote" / lfn[1:]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        new = NewFile(lfn, len(told), zlib.adler32(told), "REMOTE")
+        assert not self.site.catalogue.register([new]).failed
+        return lfn
+
+    def stage(self, glob: str = "*") -> None:
+        self.now_s += 1
+        query = DatasetQuery.parse(f"Find;BasePath={BASE};FileName={glob}")
+        stage_dataset(self.site, query).run(lambda _: None)
+
+    @property
+    def quarantine(self) -> Quarantine:
+        return self.site.quarantine
+
+    def kept(self) -> dict[str, bytes]:
+        files = (self.root / "local" / ".vse-partial" / "quarantine").glob("*")
+        return {path.name: path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def place(tmp_path: Path, readers: KeptReaders) -> Iterator[Place]:
+    one = Place(tmp_path, readers)
+    yield one
+    one.site.close()
+
+
+BROKEN = b"<html>404</html>" * 100
+
+
+def test_a_file_that_cannot_be_read_is_kept_with_all_that_is_known(place: Place) -> None:
+    place.open()
+    lfn = place.add("a.root", BROKEN)
+    place.stage()
+    (one,) = place.quarantine.of(lfn)
+    assert isinstance(one.error, Unreadable)
+    assert "does not begin like a ROOT file" in one.error.found
+    assert (one.element, one.attempt, one.when_s) == ("LOCAL", 1, place.now_s)
+    assert one.source == f"file://{place.root}/remote{lfn}"
+    assert (one.size_bytes, one.adler32) == (len(BROKEN), zlib.adler32(BROKEN))
+    assert one.path is not None
+    assert one.path.read_bytes() == BROKEN
+    assert not place.local(lfn).exists()
+    assert [stored.path for stored in place.site.elements.get("LOCAL").list(Lfn("/"))] == []
+
+
+def test_a_file_with_a_wrong_checksum_is_kept_as_it_came(place: Place) -> None:
+    place.open('verify = "checksum"')
+    lfn = place.add("a.txt", b"what came", told=b"what is!!")
+    place.stage()
+    (one,) = place.quarantine.of(lfn)
+    assert isinstance(one.error, ChecksumMismatch)
+    assert list(place.kept().values()) == [b"what came"]
+    with pytest.raises(ChecksumMismatch, match="Another file has the name"):
+        place.quarantine.release(one)
+    assert list(place.kept().values()) == [b"what came"]
+
+
+def test_the_command_lists_shows_releases_and_deletes(place: Place) -> None:
+    site = place.open()
+    a, b = place.add("a.root", BROKEN), place.add("b.root", BROKEN + b"b")
+    place.stage()
+    site.close()
+    listed = [json.loads(line) for line in place.vse("quarantine", "list", "--json").lines]
+    numbers = {one["lfn"]: str(one["id"]) for one in listed}
+    assert set(numbers) == {a, b}
+    shown = place.vse("quarantine", "show", numbers[a]).out
+    assert "does not begin like a ROOT file" in shown
+    assert f"file://{place.root}/remote{a}" in shown
+    assert "in quarantine" in place.vse("why", a).out
+    refused = place.vse("quarantine", "release", numbers[a])  # nobody says yes
+    assert refused.code != 0
+    assert not place.local(a).exists()
+    assert place.vse("quarantine", "release", numbers[a], "--yes").code == 0
+    assert place.local(a).read_bytes() == BROKEN
+    assert (place.root / "vse" / a[1:]).read_bytes() == BROKEN
+    assert place.vse("quarantine", "delete", numbers[b], "--yes").code == 0
+    assert place.kept() == {}
+    assert place.vse("quarantine", "list").out == ""
+    site = place.open()
+    assert [one.se for one in site.catalogue.resolve([a]).one(a).replicas] == ["LOCAL", "REMOTE"]
+    gone = place.vse("quarantine", "show", numbers[b])
+    assert (gone.code, "there is none" in gone.err) == (2, True)
+
+
+def test_what_is_too_much_goes_the_oldest_first(place: Place) -> None:
+    place.open(quarantine=f"max_bytes = {2 * len(BROKEN)}")
+    names = []
+    for name in ("a.root", "b.root", "c.root"):
+        names.append(place.add(name, BROKEN))
+        place.stage(name)
+    assert [one.lfn for one in place.quarantine.newest()] == [names[2], names[1]]
+    assert sum(map(len, place.kept().values())) == 2 * len(BROKEN)
+
+
+def test_a_file_larger_than_all_that_may_be_kept_is_told_of_without_its_bytes(place: Place) -> None:
+    place.open(quarantine=f"max_bytes = {len(BROKEN) - 1}")
+    lfn = place.add("a.root", BROKEN)
+    place.stage()
+    (one,) = place.quarantine.of(lfn)
+    assert (one.path, one.size_bytes) == (None, len(BROKEN))
+    assert place.kept() == {}
+    with pytest.raises(NoSuchFile, match="its bytes were not kept"):
+        place.quarantine.release(one)
+
+
+def test_what_is_too_old_goes(place: Place) -> None:
+    place.open(quarantine="max_age_s = 100")
+    first = place.add("a.root", BROKEN)
+    place.stage()
+    place.now_s += 101
+    place.quarantine.trim("LOCAL")
+    assert place.quarantine.of(first) == []
+    assert place.kept() == {}
+
+
+def test_it_may_be_off(place: Place) -> None:
+    place.open(quarantine="keep = false")
+    lfn = place.add("a.root", BROKEN)
+    place.stage()
+    assert place.quarantine.of(lfn) == []
+    assert place.kept() == {}
+
+
+def test_evidence_that_cannot_be_kept_harms_nothing(place: Place) -> None:
+    place.open()
+    partials = place.root / "local" / ".vse-partial"
+    partials.mkdir()
+    (partials / "quarantine").write_text("in the way")
+    lfn = place.add("a.root", BROKEN)
+    good = place.add("b.txt", b"good")
+    place.stage()
+    assert place.local(good).read_bytes() == b"good"
+    assert not place.local(lfn).exists()
+    (attempt,) = place.site.queue.attempts_of(place.site.queue.of_lfn(lfn)[0].id)
+    assert isinstance(attempt.error, Unreadable)
+
+
+def test_a_number_that_there_is_not_is_named(place: Place) -> None:
+    with pytest.raises(BadRequest, match="number 7 in quarantine"):
+        place.open().quarantine.delete([7])
+
+
+def test_an_anchor_asks_for_a_member_that_has_to_be_there(place: Place) -> None:
+    """``FileName=root_archive.zip#AliAOD.root``, down to the reader."""
+    import io
+    import zipfile
+
+    site = place.open()
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as file:
+        file.writestr("AliAOD.root", (DATA / "uproot-Zmumu.root").read_bytes())
+    lfn = place.add("root_archive.zip", packed.getvalue())
+    for member, there in (("AliESDs.root", False), ("AliAOD.root", True)):
+        query = DatasetQuery.parse(f"Find;BasePath={BASE};FileName=*.zip#{member};Tree=events")
+        place.now_s += 10
+        stage_dataset(site, query).run(lambda _: None)
+        assert place.local(lfn).exists() == there
+    assert "no 'AliESDs.root'" in place.quarantine.of(lfn)[0].error.found
+    assert site.catalogue.resolve([lfn]).one(lfn).contents == ("events", 2304)

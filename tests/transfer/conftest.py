@@ -1,0 +1,3 @@
+from support.databases import database_url, postgresql_server
+
+__all__ = ["database_url", "postgresql_server"]
