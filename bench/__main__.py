@@ -21,7 +21,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-MODULES = ("catalogue", "rucio", "door", "xroot", "analysis", "queue", "cold")
+MODULES = (
+    "catalogue",
+    "rucio",
+    "door",
+    "xroot",
+    "analysis",
+    "queue",
+    "cold",
+    "transfers",
+    "consistency",
+    "packetizer",
+)
 RESULTS = Path(__file__).parent / "results"
 
 

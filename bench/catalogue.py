@@ -22,6 +22,15 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from bench.catalogue_http import measure_http
+from bench.catalogue_rows import (
+    FILES_A_DIRECTORY,
+    LOOK_EVERY,
+    NAMES_A_CALL,
+    ROUNDS,
+    new_files,
+    place,
+    private_mib,
+)
 from vse.catalogue.port import Catalogue
 from vse.catalogue.sql import SqlCatalogue
 from vse.db import Database
@@ -29,12 +38,8 @@ from vse.db.tables import directories, elements, files, principals, replicas
 from vse.model import Lfn, NewFile
 from vse.testing.postgresql import fresh_database, running_postgresql, server_programs
 
-FILES_A_DIRECTORY = 100
 BATCH_FILES = 50_000
-ROUNDS = 5
-NAMES_A_CALL = 10_000
 STATS = 5_000
-LOOK_EVERY = 50_000
 FIGURES: dict[str, tuple[str, float | None]] = {
     "resolve_ratio": ("of a bare join", 0.4),
     "resolves_per_s": ("/s", None),
@@ -48,6 +53,7 @@ FIGURES: dict[str, tuple[str, float | None]] = {
     "load_ratio": ("of bare sqlite3", 0.25),
     "loads_per_s": ("/s", None),
     "http_resolves_per_s": ("/s", 30_000),
+    "http_upstream_resolves_per_s": ("/s", None),
     "http_find_rows_per_s": ("/s", None),
     "http_first_row": ("ms", None),
     "http_find_memory": ("MiB", 96),
@@ -92,17 +98,6 @@ class Bare(NamedTuple):
 
     resolve: Callable[[str], list[Any]]
     find: Callable[[], Iterable[Any]]
-
-
-def place(number: int) -> tuple[str, str]:
-    run, event = divmod(number, FILES_A_DIRECTORY)
-    return f"/lhc/data/2013/run{run:06d}", f"events_{event:05d}.root"
-
-
-def new_files(start: int, end: int) -> Iterator[NewFile]:
-    for number in range(start, end):
-        path, name = place(number)
-        yield NewFile(Lfn(f"{path}/{name}"), number, number, "TORINO", guid=number.to_bytes(16, "big"))
 
 
 def timed(call: Callable[[], Any]) -> float:
@@ -207,12 +202,6 @@ def measure_list(catalogue: Catalogue, count: int) -> dict[str, float]:
         assert not catalogue.register(batch).failed
     before = private_mib()
     return {"list_memory": _drained(catalogue.list(Lfn("/flat")), count) - before}
-
-
-def private_mib() -> float:
-    """Memory that is this process's own; pages of a mapped database are the system's."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon"))
 
 
 def timed_once(catalogue: Catalogue, lfn: Lfn) -> float:

@@ -10,7 +10,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from bench.catalogue import place
+from bench.catalogue_rows import place
 from vse.app.consistency import check
 from vse.app.init import init_site
 from vse.app.site import Site

@@ -20,7 +20,7 @@ import zlib
 from pathlib import Path
 
 from vse.config.settings import DataManagement, ElementSettings
-from vse.model import Lfn, NewFile
+from vse.model import Checksum, Lfn, NewFile
 from vse.staging.values import FileStaged
 from vse.storage.drivers.memory_store import MemoryFile, forget_stores, store_at
 from vse.storage.element import StorageElement
@@ -100,14 +100,12 @@ def big(scratch: Path, size_bytes: int, runs: int) -> list[dict[str, object]]:
     site = site_at(scratch, 1)
     data = os.urandom(2**20) * (size_bytes // 2**20)
     adler32 = zlib.adler32(data)
+    checksum = Checksum.adler32(adler32)
     names = [Lfn(f"{BASE}/big{number}.dat") for number in range(runs)]
     bare = [Lfn(f"{BASE}/bare{number}.dat") for number in range(runs)]
     fill(dict.fromkeys([*names, *bare], data))
     site.catalogue.register(NewFile(lfn, len(data), adler32, "MEMORY") for lfn in [*names, *bare])
     source, local = site.elements.get("MEMORY"), site.elements.get("LOCAL")
-    files = {
-        lfn: file for file in site.catalogue.resolve([*names, *bare]).ok.values() for lfn in [file.entry.lfn]
-    }
     times: dict[str, list[float]] = {"stager": [], "bare": []}
     for number, (ours, theirs) in enumerate(zip(names, bare, strict=True)):
         for mine in (number % 2 == 0, number % 2 != 0):
@@ -118,9 +116,8 @@ def big(scratch: Path, size_bytes: int, runs: int) -> list[dict[str, object]]:
                 site.stager().run(threading.Event(), [request])
                 times["stager"].append(time.perf_counter() - began_s)
                 continue
-            entry = files[theirs].entry
             began_s = time.perf_counter()
-            with source.open(theirs) as reader, local.put(theirs, len(data), entry.checksum) as upload:
+            with source.open(theirs) as reader, local.put(theirs, len(data), checksum) as upload:
                 for piece in reader.stream():
                     upload.write(piece)
                 upload.commit()

@@ -48,6 +48,7 @@
         |-- NothingToAnalyse             the query matches no file that is here
         |-- ScriptFailed                 the user's code raised
         |-- WorkersLost                  no worker is left to go on
+        |-- OutputTooBig                 the merged output does not fit into memory
         `-- ResultIncomplete             with --strict: some entries are missing
 
 Every error says what was *wanted*, what was *found* and what to *do*; it has a stable ``code``, says
@@ -293,6 +294,10 @@ class WorkersLost(AnalysisError):
     code = "workers-lost"
 
 
+class OutputTooBig(AnalysisError):
+    code = "output-too-big"
+
+
 class ResultIncomplete(AnalysisError):
     code = "result-incomplete"
 
@@ -371,10 +376,13 @@ def errno_of(error: VseError) -> int:
 
 
 def tree() -> list[type[VseError]]:
-    """Return every class of the tree, parents before children."""
+    """Return every class of the tree, parents before children.
+
+    A room may refine a leaf for its own use; to everybody else that error is the leaf.
+    """
     found: list[type[VseError]] = [VseError]
     for parent in found:
-        found.extend(parent.__subclasses__())
+        found.extend(child for child in parent.__subclasses__() if child.__module__ == __name__)
     return found
 
 

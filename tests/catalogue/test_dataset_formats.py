@@ -26,7 +26,7 @@ def test_a_collection_that_root_wrote():
     assert list(read_list(COLLECTION, name="dataset").files) == [
         ListedFile(
             (f"root://caf.example.org/{AOD}/0001/AliAOD.root", f"alien://{AOD}/0001/AliAOD.root"),
-            "", 1001, None, "/aodTree", 51,
+            "", 1001, None, "/aodTree", 51, staged=True,
         ),
         ListedFile(
             (f"root://caf.example.org/{AOD}/0002/AliAOD.root", f"alien://{AOD}/0002/AliAOD.root"),

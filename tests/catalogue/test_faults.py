@@ -10,19 +10,26 @@ import time
 
 import pytest
 
+from vse.catalogue.metadata import Metadata
 from vse.catalogue.sql import SqlCatalogue
 from vse.db import Database
 from vse.errors import StorageFull
 from vse.model import Lfn, NewFile
+from vse.model.tags import TagDefinition, TagType
+
+HAMMER_S = float(os.environ.get("VSE_TEST_HAMMER_S", "4"))
+"""For how long processes work on one file; 60 to be sure."""
 
 WRITER = """
 import sys, time
+from vse.catalogue.metadata import Metadata
 from vse.catalogue.port import NewReplica
 from vse.catalogue.sql import SqlCatalogue
 from vse.db import Database
 from vse.model import Lfn, NewFile
 url, me, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
-catalogue = SqlCatalogue(Database.open(url), time.time)
+catalogue = SqlCatalogue(Database.open(url), time.time, trash_s=60 if me == "w2" else 0)
+metadata = Metadata(catalogue)
 until, turn = time.monotonic() + seconds, 0
 while time.monotonic() < until:
     lfns = [Lfn(f"/shared/{turn % 7}/{me}-{turn}-{i}") for i in range(50)]
@@ -31,12 +38,16 @@ while time.monotonic() < until:
     assert not catalogue.remove(lfns[25:]).failed
     catalogue.rename(lfns[0], lfns[0].parent.child(f"renamed-{me}-{turn}"))
     catalogue.note_access(lfns[:25], "BOTH", time.time())
+    assert not metadata.set(lfns[1:25], {"run": turn}).failed
+    assert not metadata.unset(lfns[1:5], ["run"]).failed
+    assert len(catalogue.resolve(lfns[1:25]).ok) == 24
     turn += 1
 print(turn)
 """
 
 READER = """
 import sys, time
+from vse.catalogue.metadata import Metadata
 from vse.catalogue.sql import SqlCatalogue
 from vse.db import Database
 from vse.model import Lfn
@@ -47,6 +58,7 @@ while time.monotonic() < until:
     found = [located.entry.lfn for located in catalogue.find(Lfn("/"), "*")]
     assert len(set(found)) == len(found)
     catalogue.resolve(found[:1000])
+    list(Metadata(catalogue).find(Lfn("/shared"), "*", "run exists"))
     list(catalogue.list(Lfn("/")))
     turn += 1
 print(turn)
@@ -86,15 +98,17 @@ def files_in(catalogue, base):
 
 @pytest.mark.slow
 def test_processes_write_and_read_together(url):
-    running = [start(WRITER, url, name, 4) for name in ("w1", "w2")]
-    running += [start(READER, url, 4) for _ in range(3)]
+    catalogue = SqlCatalogue(Database.open(url), time.time)
+    assert catalogue.make_directories([Lfn("/shared")], "root", "root").ok
+    Metadata(catalogue).define(Lfn("/shared"), [TagDefinition("run", TagType.INTEGER, Lfn("/shared"), "")])
+    running = [start(WRITER, url, name, HAMMER_S) for name in ("w1", "w2")]
+    running += [start(READER, url, HAMMER_S) for _ in range(3)]
     turns = []
     for process in running:
-        output, errors = process.communicate(timeout=100)
+        output, errors = process.communicate(timeout=100 + HAMMER_S)
         assert (process.returncode, errors) == (0, "")
         turns.append(int(output))
     assert min(turns) > 0
-    catalogue = SqlCatalogue(Database.open(url), time.time)
     assert files_in(catalogue, "/") == 25 * (turns[0] + turns[1])
     with catalogue.database.read() as connection:
         assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"

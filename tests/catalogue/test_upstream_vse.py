@@ -259,7 +259,6 @@ def resolve_body(**changes: Any) -> bytes:
         (JSON, resolve_body(ok=[])),
         (JSON, resolve_body(ok={})),
         (JSON, resolve_body(ok={"/lhc/a": GOOD, "/lhc/b": located_json("/lhc/b")})),
-        (JSON, resolve_body(ok={"/lhc/a": located_json("/lhc/b")})),
         (JSON, resolve_body(failed={"/lhc/a": NoSuchEntry("x").to_dict()})),
         (JSON, resolve_body(ok={}, failed={"/lhc/a": {"code": "x"}})),
         (JSON, resolve_body(ok={}, failed={"/lhc/a": "not there"})),
@@ -346,6 +345,7 @@ entries = st.builds(
     mode=st.integers(0, 0o7777),
     created_s=st.floats(0, 1e11),
     modified_s=st.floats(0, 1e11),
+    target=st.none(),
 )
 
 
@@ -361,9 +361,19 @@ def test_what_goes_over_the_wire_comes_back(
     assert got == Located(entry, (Replica(entry.lfn, se, url, state, None, "far"),), contents)
 
 
-def test_directories_and_errors_come_back() -> None:
+def test_a_name_that_leads_elsewhere_is_answered_with_the_real_one() -> None:
+    body = resolve_body(ok={"/lhc/a": located_json("/lhc/b")})
+    with lying_server(http_answer(200, JSON, body)) as url:
+        assert VseUpstream("far", url, None, 5.0).resolve([Lfn("/lhc/a")]).ok["/lhc/a"].entry.lfn == "/lhc/b"
+
+
+def test_other_kinds_and_errors_come_back() -> None:
     entry = Entry(Lfn("/a"), "directory", None, None, None, "o", "g", 0o755, 1.0, 2.0)
-    assert wire.entry_from_json(json.loads(wire.dumps(wire.entry_to_json(entry)))) == entry
+    link = entry._replace(kind="link", target="../b")
+    for one in (entry, link, entry._replace(kind="collection")):
+        assert wire.entry_from_json(json.loads(wire.dumps(wire.entry_to_json(one)))) == one
+    with pytest.raises(UpstreamGarbage, match="target"):
+        wire.entry_from_json(wire.entry_to_json(link._replace(target=None)))
     error = NoSuchEntry("look up /a", "it is not there", "ask again")
     assert str(wire.error_from_json(error.to_dict())) == str(error)
 

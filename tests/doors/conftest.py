@@ -21,12 +21,16 @@ def make_site(tmp_path: Path) -> Iterator[MakeSite]:
     with ExitStack() as running:
 
         def make(
-            access: DoorAccess | None = None, catalogue: object = None, whole: object = None, **more: object
+            access: DoorAccess | None = None,
+            catalogue: object = None,
+            whole: object = None,
+            desk: object = None,
+            **more: object,
         ) -> Site:
             root = tmp_path / "storage"
             root.mkdir(exist_ok=True)
             rules = access or DoorAccess("token", "token", TOKEN)
-            app = create_app(rules, files_of(root), catalogue, element="REMOTE", whole=whole)  # type: ignore[arg-type]
+            app = create_app(rules, files_of(root), catalogue, element="REMOTE", whole=whole, desk=desk)  # type: ignore[arg-type]
             return Site(running.enter_context(running_door(app, **more)), root)  # type: ignore[arg-type]
 
         yield make

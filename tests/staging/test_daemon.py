@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,11 +21,15 @@ import pytest
 
 from support import xdr
 from support.command_line import Command
+from vse.app.daemon import Daemon
 from vse.app.init import init_site
 from vse.app.site import Site
 from vse.config.load import load
+from vse.errors import DatabaseBusy
 from vse.model import FindQuery, Lfn, NewFile
+from vse.monitor.metrics import Metrics
 from vse.staging.services import Services
+from vse.staging.stager import Stager
 from vse.transfer.lifecycle import State
 
 pytestmark = pytest.mark.slow
@@ -124,6 +130,8 @@ class Daemons:
 def daemons(tmp_path: Path) -> Iterator[Daemons]:
     one = Daemons(tmp_path / "site")
     yield one
+    for pid in pids(one):  # of a test that failed
+        os.kill(pid, signal.SIGKILL)
     one.site.close()
 
 
@@ -162,7 +170,8 @@ def test_a_bad_file_pauses_says_why_everywhere_and_lets_running_transfers_end(da
         assert "vse.toml" in str(service.problem)
         paused = next(one for one in daemons.events() if one["event"] == "service.paused")
         assert "slotz" in json.dumps(paused["error"])
-        assert daemons.in_state(State.QUEUED) == 3  # a second later nothing new has begun
+        wait(lambda: daemons.services()[0].beat_s > service.beat_s)
+        assert daemons.in_state(State.QUEUED) == 3  # nothing new has begun
         daemons.set(daemons.good)
         said = daemons.vse("status")  # whatever it was, it reads vse.toml itself: mended by now
         assert said.code == 0
@@ -295,6 +304,35 @@ def silent(receiver: socket.socket) -> bool:
             return False
     except TimeoutError:
         return True
+
+
+def test_a_stager_that_an_error_ended_is_started_again_and_systemd_is_told(daemons, monkeypatch):
+    real, errors = Stager.run, iter([DatabaseBusy("look at the queue", "it stayed locked")])
+
+    def run(self: Stager, stop: threading.Event, until: list[int] | None = None) -> None:
+        for error in errors:
+            raise error
+        real(self, stop, until)
+
+    monkeypatch.setattr(Stager, "run", run)
+    daemons.gate.touch()
+    stop, address = threading.Event(), str(daemons.root / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address)
+        systemd.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        metrics, loaded = Metrics(), load(daemons.toml)
+        daemon = Daemon(lambda: load(daemons.toml), loaded, metrics=metrics, quiet=True, look_s=0.05)
+        thread = threading.Thread(target=daemon.run, args=(stop,))
+        thread.start()
+        assert systemd.recv(100) == b"READY=1"
+        request = daemons.ask(2)
+        wait(lambda: daemons.over(request))
+        stop.set()
+        thread.join(20)
+        assert systemd.recv(100) == b"STOPPING=1"
+    assert not thread.is_alive()
+    assert daemons.in_state(State.DONE) == 2
 
 
 def test_all_in_one_serves_and_stages_and_ends_with_0(daemons):

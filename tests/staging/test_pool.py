@@ -329,7 +329,9 @@ def test_what_is_pinned_between_the_plan_and_the_deed_stays(make, monkeypatch):
 
 
 def test_two_pools_do_not_throw_away_the_last_two_copies(make, tmp_path, monkeypatch):
-    site = make(elements=[file_element("REMOTE", tmp_path / "remote"), file_element("LOCAL", tmp_path / "local")])
+    site = make(
+        elements=[file_element("REMOTE", tmp_path / "remote"), file_element("LOCAL", tmp_path / "local")]
+    )
     (lfn,) = full(site, 1)
     mark = site.catalogue.mark_replicas
 
@@ -469,7 +471,7 @@ def _evict_and_die(root: Path, url: str, at_call: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [40])
+@pytest.mark.parametrize("kills", [25])
 def test_killed_at_any_moment_the_next_one_goes_on(tmp_path, database_url, kills):
     site = PoolSite(tmp_path, 1000, database_url)
     chance = random.Random(5)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import subprocess
 import sys
 import threading
@@ -16,8 +18,9 @@ import sqlalchemy as sa
 from support.databases import database_url, postgresql_server
 from support.pool_site import DAY_S, NOW_S, Make, PoolSite
 from support.staging_site import BASE
-from vse.db.tables_pool import evictions, reads, reservations
 from vse.config.pools import ReplicationSettings
+from vse.db.tables import requests
+from vse.db.tables_pool import evictions, holdings, reads, reservations
 from vse.errors import BadRequest, QuotaExceeded, StorageFull, VseError
 from vse.model import FindQuery, Lfn
 from vse.staging.quotas import Quota
@@ -118,13 +121,17 @@ def test_nobody_gets_more_than_the_quota(make):
     site.quotas.set(Quota("*", "user", "anna", 250))
     keep(site, "a")
     keep(site, "b")
-    with pytest.raises(QuotaExceeded, match="the user anna has 200 B there or on the way, and may have 250 B"):
+    with pytest.raises(
+        QuotaExceeded, match="the user anna has 200 B there or on the way, and may have 250 B"
+    ):
         keep(site, "c")
     keep(site, "c", owner="berta")
     assert site.used("user", "anna") == (0, 0, 200)
 
 
-@pytest.mark.parametrize(("kind", "more"), [("group", {"group": "physics"}), ("dataset", {"dataset": "muons"})])
+@pytest.mark.parametrize(
+    ("kind", "more"), [("group", {"group": "physics"}), ("dataset", {"dataset": "muons"})]
+)
 def test_groups_and_datasets_have_quotas_too(make, kind, more):
     site = make()
     site.quotas.set(Quota("LOCAL", kind, next(iter(more.values())), 100))
@@ -132,6 +139,20 @@ def test_groups_and_datasets_have_quotas_too(make, kind, more):
     keep(site, "b")
     with pytest.raises(QuotaExceeded, match=f"the {kind} "):
         keep(site, "c", **more)
+
+
+def test_group_and_dataset_are_found_where_they_are_not_told(make):
+    site = make()
+    user = pwd.getpwuid(os.getuid())
+    lfn = site.add({"a": b"x" * 100})[0]
+    site.staging.request(FindQuery(base=lfn), user.pw_name, "LOCAL")
+    with site.database.write() as connection:  # asked for by the name of a dataset
+        connection.execute(sa.update(requests).values(query="muons@2"))
+    keep(site, "a", owner=user.pw_name)
+    (row,) = site.rows(reservations)
+    assert (row.owner_group, row.dataset) == (grp.getgrgid(user.pw_gid).gr_name, "muons")
+    keep(site, "b", owner="nobody-of-this-machine")
+    assert site.used("dataset", "muons") == (0, 0, 100)
 
 
 def test_the_most_particular_quota_holds(make):
@@ -156,7 +177,7 @@ def test_somebody_over_the_quota_loses_old_files_of_their_own_and_of_nobody_else
     site = make()
     mine = [site.hold(f"mine{which}", age_days=5 - which) for which in range(3)]
     with site.database.write() as connection:
-        connection.exec_driver_sql(f"UPDATE holdings SET owner = 'berta' WHERE lfn = '{mine[0]}'")
+        connection.execute(sa.update(holdings).where(holdings.c.lfn == mine[0]).values(owner="berta"))
     site.sync()
     site.quotas.set(Quota("LOCAL", "user", "anna", 200))
     keep(site, "new")
@@ -211,7 +232,8 @@ def test_processes_that_reserve_at_once_do_not_pass_the_limit_and_what_they_leav
         "site = PoolSite(Path(sys.argv[1]), 1000, sys.argv[2])\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "for number in range(10):\n"
-        "    try: site.pool.reservations.reserve('LOCAL', Lfn(f'/{sys.argv[3]}/{number}'), 100, 'anna', holder=site.holder)\n"
+        "    lfn = Lfn(f'/{sys.argv[3]}/{number}')\n"
+        "    try: site.pool.reservations.reserve('LOCAL', lfn, 100, 'anna', holder=site.holder)\n"
         "    except StorageFull: pass\n"
         "print('done', flush=True); sys.stdin.readline()\n"
     )

@@ -274,7 +274,10 @@ def test_a_transfer_to_an_element_that_the_settings_lost_fails_alone(tmp_path: P
     request = site.ask("b.dat")
     site.elements = Elements([places["REMOTE"], places["LOCAL"]])
     site.work([lost, request])
-    assert [one.state for one in site.staging.get([lost, request])] == [RequestState.FAILED, RequestState.DONE]
+    assert [one.state for one in site.staging.get([lost, request])] == [
+        RequestState.FAILED,
+        RequestState.DONE,
+    ]
     (broken,) = site.staging.items(lost, [ItemState.FAILED])
     assert "OLD" in str(broken.error)
     site.close()

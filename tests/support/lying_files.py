@@ -21,6 +21,7 @@ class LyingServer(ThreadingHTTPServer):
         self.lies = lies
         self.asked: Counter[str] = Counter()
         self.let_go = threading.Event()
+        self.sent_bytes: Counter[str] = Counter()
 
     @property
     def port(self) -> int:
@@ -70,10 +71,12 @@ class _Handler(BaseHTTPRequestHandler):
         if lie in ("dies", "stalls"):
             self.wfile.write(piece[: len(piece) // 2])
             self.wfile.flush()
+            self.server.sent_bytes[self.path] += len(piece) // 2
             if lie == "stalls":
                 self.server.let_go.wait(60)
             self.close_connection = True
             return
+        self.server.sent_bytes[self.path] += len(piece)
         self.wfile.write(piece)
 
     def _plain(self, status: int) -> None:

@@ -57,7 +57,7 @@ class PoolSite(StagingSite):
             return Space(None, None)
 
     def hold(self, name: str, size: int = 100, *, age_days: float = 1.0, remote: bool = True) -> Lfn:
-        """Put a file into the pool as the stager does, read last so long ago; mostly with a copy elsewhere."""
+        """Put a file into the pool as the stager does, read last so long ago; with a copy elsewhere."""
         lfn, data = Lfn.parse(f"{BASE}/{name}"), bytes([len(name)]) * size
         self.pool.reservations.reserve("LOCAL", lfn, size, "anna", "physics", "", self.holder)
         for path in (self.local(lfn), self.remote(lfn)) if remote else (self.local(lfn),):

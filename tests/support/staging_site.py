@@ -80,13 +80,13 @@ class StagingSite:
             clock=clock,
             approval=approval,
         )
-        self.progress = Progress(self.database, clock)
+        self.progress = Progress(self.database, clock, self.settings)
         self.explainer = Explainer(
             database=self.database,
             names=self.catalogue,
             elements=self.elements,
             queue=self.queue,
-            clock=clock,
+            progress=self.progress,
         )
         if verifier is None:
             contents = self.settings.verify == "contents"
@@ -168,7 +168,10 @@ class StagingSite:
 
 
 def main() -> None:
-    site = StagingSite(Path(sys.argv[1]), settings=json.loads(sys.argv[2]))
+    root, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
+    port = settings.pop("web_port", None)
+    elements = [http_element("WEB", port), file_element("LOCAL", root / "local")] if port else None
+    site = StagingSite(root, elements=elements, settings=settings)
     request = site.ask()
     print("ready", flush=True)
     site.work([request])

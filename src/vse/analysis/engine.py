@@ -1,7 +1,10 @@
 """The runner of an analysis: a `Packetizer` on one side, a Dask cluster on the other.
 
-Each worker has two tasks at a time, so that it never waits for the next one; a task is a few packets,
-its answer is merged here exactly once. Files may arrive while it runs (`Feed`), workers may come and go.
+Each worker has one task more than it can run, so that it never waits for the next; a task is a few
+packets. What tasks give stays on the workers and is collected as a tree every few seconds: the client
+learns which packets are in which partial result, and has one sum to add, however many workers there are.
+A partial result that dies with its worker puts its packets back: they are processed again, once.
+Files may arrive while it runs (`Feed`), workers may come and go, and a `Checkpoint` outlives the client.
 """
 
 from __future__ import annotations
@@ -9,122 +12,76 @@ from __future__ import annotations
 import asyncio
 import pickle
 import queue
-import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+from vse.analysis.checkpoint import Checkpoint, KeptFile
+from vse.analysis.crew import Crew
+from vse.analysis.harvest import Harvest, Harvester
 from vse.analysis.ledger import Failure
-from vse.analysis.merging import Unmergeable, merge
+from vse.analysis.merging import TooBig, Unmergeable, check_size, merge
 from vse.analysis.packetizer import Packet, Packetizer
+from vse.analysis.partials import Partials
+from vse.analysis.places import places_of
+from vse.analysis.report_effort import Effort
 from vse.analysis.result import AnalysisResult, FileResult, Progress
+from vse.analysis.runs import AnalysisOptions, Control, Event, Feed, InputFile
 from vse.analysis.script import Script, describe
-from vse.analysis.worker import Order, TaskAnswer, run_task
-from vse.errors import BadScript, NothingToAnalyse, ResultIncomplete, ScriptFailed, VseError, WorkersLost
+from vse.analysis.worker import Order, TaskAnswer
+from vse.errors import (
+    BadRequest,
+    BadScript,
+    NothingToAnalyse,
+    OutputTooBig,
+    ResultIncomplete,
+    ScriptFailed,
+    WorkersLost,
+)
 from vse.transfer.ctrl_c import CtrlC
 
+__all__ = ["AnalysisOptions", "Control", "Feed", "InputFile", "OnPartial", "OnProgress", "analyse"]
+
 OnProgress = Callable[[Progress], None]
+OnPartial = Callable[[Any, Progress], None]
+"""Called with the output so far, which may be looked at until it returns, not kept or changed."""
 
-
-@dataclass(frozen=True, slots=True)
-class InputFile:
-    """A file to analyse.
-
-    ``url``: a local path, or a URL that uproot can open. ``tree`` empty: the file's default tree.
-    ``entries`` None: not known, the first worker that opens it tells. ``source`` says where it was
-    read from (a storage element), for the report.
-    """
-
-    lfn: str
-    url: str
-    tree: str = ""
-    entries: int | None = None
-    size_bytes: int = 0
-    source: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class AnalysisOptions:
-    """``packet_entries`` fixes the size of packets; ``no_workers_s``: how long to wait without any."""
-
-    dataset: str = ""
-    packet_target_s: float = 1.0
-    max_failed_packets: int = 10
-    packet_entries: int | None = None
-    strict: bool = False
-    tasks_per_worker: int = 2
-    no_workers_s: float = 60.0
-    progress_every_s: float = 0.2
-
-
-class Feed:
-    """Files on their way into an analysis. Safe to use from any thread, before and while it runs.
-
-    Whoever fills it must `close` it at the end, also after an error: the analysis waits for that.
-    """
-
-    def __init__(self, files: Iterable[InputFile] = (), *, closed: bool = False) -> None:
-        self._lock = threading.Lock()
-        self._sink: Callable[[_Event], None] | None = None
-        self._waiting: list[_Event] = []
-        for file in files:
-            self.put(file)
-        if closed:
-            self.close()
-
-    def put(self, file: InputFile) -> None:
-        """Add a file that can be read now."""
-        self._send(_Event("file", file))
-
-    def fail(self, lfn: str, error: VseError | str) -> None:
-        """Tell that a file will not come, and why."""
-        self._send(_Event("missing", (lfn, str(error))))
-
-    def close(self) -> None:
-        """No more files."""
-        self._send(_Event("closed"))
-
-    def _send(self, event: _Event) -> None:
-        with self._lock:
-            if self._sink is None:
-                self._waiting.append(event)
-            else:
-                self._sink(event)
-
-    def _connect(self, sink: Callable[[_Event], None]) -> None:
-        with self._lock:
-            self._sink = sink
-            for event in self._waiting:
-                sink(event)
-            self._waiting = []
-
-
-class _Event(NamedTuple):
-    kind: str
-    value: Any = None
-    task: int = 0
-
-
-class _Task(NamedTuple):
-    worker: str
-    packets: list[Packet]
-    future: Any
+SCHEDULER_SILENCE_S = 5.0
+COLLECTING_SHARE = 20
+"""Collecting takes at most one part in so many of the time."""
+MOST_TREES = 3
+"""After so many collections in a row from which nothing came, they are fetched one by one."""
+STOPPED = Failure("the analysis was stopped before it was processed")
 
 
 def analyse(
-    script: Script, feed: Feed, client: Any, options: AnalysisOptions, on_progress: OnProgress | None = None
+    script: Script,
+    feed: Feed,
+    client: Any,
+    options: AnalysisOptions,
+    on_progress: OnProgress | None = None,
+    *,
+    on_partial: OnPartial | None = None,
+    control: Control | None = None,
+    checkpoint: Path | None = None,
 ) -> AnalysisResult:
     """Run ``script`` over the files of ``feed`` on the workers of ``client`` (a `distributed.Client`).
 
     Broken files, missing files and entries on which the script raised are listed in the result, not
-    raised. Raises `ScriptFailed` where the script fails everywhere (the user's traceback is a note of
-    the error), `WorkersLost`, `NothingToAnalyse`, and with ``strict`` `ResultIncomplete`.
+    raised. ``checkpoint``: a file that is written now and then; where it is there, its entries are taken
+    as done. It is removed once the result is complete. Raises `ScriptFailed` where the script fails
+    everywhere (the user's traceback is a note of the error), `WorkersLost`, `OutputTooBig`,
+    `NothingToAnalyse`, `BadRequest` for a checkpoint of something else, and with ``strict``
+    `ResultIncomplete`.
     """
-    run = _Run(script, feed, client, options, on_progress)
+    kept = None if checkpoint is None else Checkpoint.at(checkpoint, script.source)
+    run = _Run(script, client, options, on_progress, on_partial, kept)
+    feed.connect(run.events.put)
+    if control is not None:
+        control.connect(run.events.put)
     try:
         return run.run()
     finally:
@@ -135,46 +92,69 @@ class _Run:
     def __init__(
         self,
         script: Script,
-        feed: Feed,
         client: Any,
         options: AnalysisOptions,
         on_progress: OnProgress | None,
+        on_partial: OnPartial | None,
+        checkpoint: Checkpoint | None,
     ) -> None:
         self.script = script
         self.client = client
         self.options = options
         self.on_progress = on_progress
+        self.on_partial = on_partial
+        self.checkpoint = checkpoint
+        self.events: queue.Queue[Event] = queue.Queue()
         self.packetizer = Packetizer(
-            options.packet_target_s, options.max_failed_packets, options.packet_entries
+            options.packet_target_s,
+            options.max_failed_packets,
+            options.packet_entries,
+            options.readers_a_host,
         )
+        self.partials = Partials()
+        self.effort = Effort()
+        name = f"vse-{uuid.uuid4().hex[:12]}"
+        self.crew = Crew(
+            client,
+            self.packetizer,
+            self.partials,
+            options,
+            script.source,
+            name,
+            self._order,
+            self.events.put,
+        )
+        self.harvester = Harvester(client, name, script.source, options.max_output_bytes)
         self.files: dict[str, InputFile] = {}
         self.missing: dict[str, str] = {}
-        self.output: Any = None
-        self.tasks: dict[int, _Task] = {}
-        self.busy: dict[str, int] = {}
-        self.shares: dict[str, int] = {}
-        self.task_count = 0
+        self.output: Any = checkpoint.output if checkpoint else None
+        self.entries_resumed = checkpoint.entries if checkpoint else 0
+        self.entries_merged = self.entries_resumed
         self.packet_count = 0
-        self.workers_seen = 0
-        self.workers_lost = 0
-        self.name = f"vse-{uuid.uuid4().hex[:12]}"
-        self.events: queue.Queue[_Event] = queue.Queue()
-        self.closed = False
+        self.closed = self.paused = self.stopping = False
         self.begun = time.monotonic()
-        self.worker_seen_at = self.begun
+        self.worker_seen_at = self.scheduler_seen_at = self.begun
         self.told_at = 0.0
+        self.collected_at = self.written_at = self.begun
+        self.collecting: float | None = None
+        self.collecting_took_s = 0.0
+        self.barren = 0
+        self.unwritten = False
         self.history: deque[tuple[float, int]] = deque(maxlen=50)
-        feed._connect(self.events.put)
 
     # The loop
 
     def run(self) -> AnalysisResult:
-        self._watch_workers()
+        self.crew.watch()
         with CtrlC() as ctrl_c:
-            while not (self.packetizer.finished or ctrl_c.pressed):
+            while not (self._ended or ctrl_c.pressed):
                 self._take_events()
                 self._check()
-                self._hand_out()
+                if not (self.paused or self.stopping):
+                    self.crew.hand_out()
+                elif self.stopping and not self.packetizer.outstanding:
+                    self.packetizer.give_up(STOPPED)
+                self._collect()
                 self._tell_progress()
         if not self.files and not self.missing:
             found = "there is no file in it"
@@ -182,19 +162,18 @@ class _Run:
         self._tell_progress(last=True)
         return self._result()
 
+    @property
+    def _ended(self) -> bool:
+        return self.packetizer.finished and not self.partials
+
     def stop(self) -> None:
-        """Cancel what is still with workers; leaves the client as it was."""
-        with suppress(Exception):
-            self.client.unsubscribe_topic("all")
-        futures = [task.future for task in self.tasks.values()]
-        self.tasks = {}
-        if futures:
-            with suppress(Exception):
-                self.client.cancel(futures)
+        """Leave the client as it was, and on disk what was merged."""
+        self._write_checkpoint()
+        self.crew.release()
 
     def _take_events(self) -> None:
         try:
-            event: _Event | None = self.events.get(timeout=self.options.progress_every_s)
+            event: Event | None = self.events.get(timeout=self.options.progress_every_s)
         except queue.Empty:
             return
         while event is not None:
@@ -204,25 +183,55 @@ class _Run:
             except queue.Empty:
                 event = None
 
+    def _on_pause(self, event: Event) -> None:
+        self.paused = event.value
+
+    def _on_stop(self, event: Event) -> None:
+        self.stopping = True
+
+    # What ends it early
+
     def _check(self) -> None:
         hopeless = self.packetizer.hopeless
         if hopeless is not None:
             raise self._script_failed(hopeless)
         now = time.monotonic()
-        if self.packetizer.workers:
-            self.worker_seen_at = now
-        elif now - self.worker_seen_at > self.options.no_workers_s:
-            found = f"no worker has been there for {self.options.no_workers_s:.0f} s"
-            raise WorkersLost(f"run {self.script.name}", found, "start workers and try again")
+        self._check_cluster(now)
+        self.crew.drop_the_silent()
         ledger = self.packetizer.ledger
         if self.options.strict and (self.missing or ledger.broken or ledger.entries_failed):
             raise self._incomplete()
+
+    def _check_cluster(self, now: float) -> None:
+        if self.client.status == "running":
+            self.scheduler_seen_at = now
+        elif now - self.scheduler_seen_at > min(SCHEDULER_SILENCE_S, self.options.no_workers_s):
+            raise self._lost("the scheduler is gone", "start a scheduler with workers and try again")
+        if self.packetizer.workers or self.paused:
+            self.worker_seen_at = now
+        elif now - self.worker_seen_at > self.options.no_workers_s:
+            found = f"no worker has been there for {self.options.no_workers_s:.0f} s"
+            raise self._lost(found, "start workers and try again")
+
+    def _lost(self, found: str, todo: str) -> WorkersLost:
+        if self.entries_merged:
+            expected = self.packetizer.ledger.entries_expected()
+            found += f"; {self.entries_merged:,} of {expected:,} entries were merged"
+            if self.checkpoint is not None:
+                todo += f" with the same checkpoint, {self.checkpoint.path}, which has them"
+        return WorkersLost(f"run {self.script.name}", found, todo)
 
     def _script_failed(self, failure: Failure) -> ScriptFailed:
         todo = "correct the script; nothing of the result is kept"
         error = ScriptFailed(f"run {self.script.name}", failure.message, todo)
         error.add_note(failure.traceback)
         return error
+
+    def _spoiled(self, failure: Failure, too_big: bool) -> ScriptFailed | OutputTooBig:
+        if not too_big:
+            return self._script_failed(failure)
+        todo = "make it smaller (fewer bins, no lists of entries), run over fewer files, or allow more memory"
+        return OutputTooBig(f"merge what {self.script.name} gives", failure.message, todo)
 
     def _incomplete(self) -> ResultIncomplete:
         wanted = "give a complete result, as --strict asks"
@@ -238,142 +247,187 @@ class _Run:
 
     # Files
 
-    def _on_file(self, event: _Event) -> None:
+    def _on_file(self, event: Event) -> None:
         file: InputFile = event.value
         if file.lfn in self.files:
             return
         self.files[file.lfn] = file
-        self.packetizer.add_file(file.lfn, self._entries(file), file.size_bytes)
+        entries = self._entries(file)
+        kept = None
+        if self.checkpoint is not None:
+            kept = self.checkpoint.check(file.lfn, self._tree(file), entries, file.size_bytes)
+        self.packetizer.add_file(
+            file.lfn,
+            kept.entries if kept else entries,
+            file.size_bytes,
+            places_of(file, self.options.sites),
+            list(kept.ranges) if kept else (),
+        )
+
+    def _tree(self, file: InputFile) -> str:
+        return self.script.tree or file.tree
 
     def _entries(self, file: InputFile) -> int | None:
         """What is known of a file's entries holds for its own tree only."""
         other_tree = self.script.tree and self.script.tree != file.tree
         return None if other_tree else file.entries
 
-    def _on_missing(self, event: _Event) -> None:
+    def _on_missing(self, event: Event) -> None:
         lfn, reason = event.value
         self.missing[lfn] = reason
 
-    def _on_closed(self, event: _Event) -> None:
+    def _on_closed(self, event: Event) -> None:
         self.closed = True
         self.packetizer.no_more_files()
+        strange = [lfn for lfn in self.checkpoint.files if lfn not in self.files] if self.checkpoint else []
+        if self.checkpoint and strange:
+            found = f"it holds entries of {strange[0]}, which is not among the files"
+            todo = "give the same dataset, or remove the checkpoint to begin anew"
+            raise BadRequest(f"go on from the checkpoint {self.checkpoint.path}", found, todo)
 
-    # Workers
+    # Workers and their answers
 
-    def _watch_workers(self) -> None:
-        self.client.subscribe_topic("all", self._hear)
-        for worker in self.client.scheduler_info(n_workers=-1)["workers"]:
-            self.events.put(_Event("joined", worker))
+    def _on_joined(self, event: Event) -> None:
+        self.crew.joined(event.value)
+        self.effort.joined(event.value, time.monotonic() - self.begun)
 
-    def _hear(self, event: tuple[float, Any]) -> None:
-        """Called by the client's own thread with the news of the scheduler."""
-        message = event[1]
-        kind = {"add-worker": "joined", "remove-worker": "left"}.get(message.get("action", ""))
-        if kind is not None:
-            self.events.put(_Event(kind, message["worker"]))
-
-    def _on_joined(self, event: _Event) -> None:
-        if event.value not in self.busy:
-            self.busy[event.value] = 0
-            self.workers_seen += 1
-            self.packetizer.add_worker(event.value)
-
-    def _on_left(self, event: _Event) -> None:
-        worker = event.value
-        if self.busy.pop(worker, None) is None:
-            return
-        self.workers_lost += 1
-        lost = [number for number, task in self.tasks.items() if task.worker == worker]
-        futures = [self.tasks.pop(number).future for number in lost]
-        self.shares |= {worker: self.packetizer.entries_done_by()[worker]}
-        self.packetizer.worker_lost(worker)
-        if futures:
-            self.client.cancel(futures)
-
-    # Tasks
-
-    def _hand_out(self) -> None:
-        for depth in range(self.options.tasks_per_worker):
-            for worker, tasks in list(self.busy.items()):
-                if tasks == depth:
-                    packets = self.packetizer.next_packets(worker)
-                    if packets:
-                        self._submit(worker, packets)
-
-    def _submit(self, worker: str, packets: list[Packet]) -> None:
-        self.task_count += 1
-        number = self.task_count
-        orders = [self._order(packet) for packet in packets]
-        payload = pickle.dumps((self.script.source, orders, self.options.dataset), protocol=5)
-        future = self.client.submit(
-            run_task,
-            payload,
-            key=f"{self.name}-{number}",
-            workers=[worker],
-            allow_other_workers=False,
-            pure=False,
-            priority=-number,
-        )
-        self.tasks[number] = _Task(worker, packets, future)
-        self.busy[worker] += 1
-        asyncio.run_coroutine_threadsafe(self._follow(number, future), self.client.loop.asyncio_loop)
+    def _on_left(self, event: Event) -> None:
+        self.crew.left(event.value)
+        self.effort.left(event.value, time.monotonic() - self.begun)
 
     def _order(self, packet: Packet) -> Order:
         file = self.files[packet.lfn]
         entries = None if packet.tell else self.packetizer.ledger.files[packet.lfn].entries
-        return Order(packet, file.url, self.script.tree or file.tree, entries)
+        url = packet.place.source or file.url
+        others = tuple(one for one in (file.url, *file.sources) if one != url) if file.sources else ()
+        return Order(packet, url, self._tree(file), entries, others, file.dataset)
 
-    async def _follow(self, number: int, future: Any) -> None:
-        """Bring the answer of a task into the loop; of a cancelled one, nobody will want it."""
-        try:
-            answer = await future
-        except Exception as error:
-            self.events.put(_Event("crashed", error, number))
-        else:
-            self.events.put(_Event("answered", answer, number))
-
-    def _take_back(self, number: int) -> _Task | None:
-        task = self.tasks.pop(number, None)
-        if task is not None:
-            self.busy[task.worker] -= 1
-            self.client.loop.add_callback(task.future.release)
-        return task
-
-    def _on_answered(self, event: _Event) -> None:
-        task = self._take_back(event.task)
+    def _on_answered(self, event: Event) -> None:
+        task = self.crew.take_back(event.task)
         if task is None:
             return
         reply: TaskAnswer = event.value
+        if reply.spoiled is not None:
+            raise self._spoiled(reply.spoiled, reply.too_big)
+        done: list[Packet] = []
         for answer in reply.answers:
             packet, stats = answer.packet, answer.stats
             if answer.outcome == "done":
                 self.packetizer.done(packet, stats)
+                done.append(packet)
             elif answer.outcome == "failed" and answer.failure:
                 self.packetizer.failed(packet, answer.failure, stats.file_entries)
             elif answer.failure:
                 self.packetizer.unreadable(packet, answer.failure)
+            entries = max(0, min(packet.stop, stats.file_entries) - packet.start)
+            self.effort.answered(
+                task.worker, packet.lfn, entries, stats.wall_s, stats.read_bytes, answer.outcome == "done"
+            )
+        self.crew.measure(task.worker, reply)
         self.packet_count += len(reply.answers)
         for packet in task.packets[len(reply.answers) :]:
             self.packetizer.untried(packet)
-        if reply.output is not None:
-            self._merge(reply.output)
+        self.partials.answered(task.partial, done)
 
-    def _merge(self, pickled: bytes) -> None:
+    def _on_crashed(self, event: Event) -> None:
+        """The task ended outside of the user's code; its accumulator may hold what nobody answered for."""
+        error: Exception = event.value
+        if isinstance(error, BadScript) and event.task in self.crew.tasks:
+            raise error
+        task = self.crew.take_back(event.task)
+        if task is None:
+            return
+        for packet in task.packets:
+            self.packetizer.unreadable(packet, describe(error, self.script.source))
+        self.crew.undo(task.worker, [task.partial])
+
+    # Partial results
+
+    def _collect(self) -> None:
+        """Collect what workers have, where it is time to."""
+        now = time.monotonic()
+        if self.collecting is not None or not self.partials or self.client.status != "running":
+            return
+        idle = not self.packetizer.outstanding
+        pause_s = max(self.options.partial_every_s, COLLECTING_SHARE * self.collecting_took_s)
+        if now - self.collected_at < pause_s and not (idle and (self.packetizer.finished or self._waits)):
+            return
+        self.partials.seal()
+        whole = self.partials.whole()
+        if whole:
+            self.collecting = now
+            asyncio.run_coroutine_threadsafe(self._harvest(whole), self.client.loop.asyncio_loop)
+
+    @property
+    def _waits(self) -> bool:
+        """Whether there is nothing to do but to wait for files, or for who paused it."""
+        return self.paused or self.stopping or not self.packetizer.has_work
+
+    async def _harvest(self, whole: list[Any]) -> None:
+        limit_s = 10 * self.options.stall_s
         try:
-            self.output = merge(self.output, pickle.loads(pickled))  # noqa: S301 - our own worker wrote it
+            async with asyncio.timeout(limit_s):
+                harvest = await self.harvester.collect(whole, as_tree=self.barren < MOST_TREES)
+        except TimeoutError:
+            numbers = [partial.number for partial in whole]
+            harvest = Harvest(numbers, None, numbers)
+        self.events.put(Event("harvested", harvest))
+
+    def _on_harvested(self, event: Event) -> None:
+        harvest: Harvest = event.value
+        now = time.monotonic()
+        if self.collecting is not None and harvest.parts is not None:
+            self.collecting_took_s = now - self.collecting
+        self.collecting, self.collected_at = None, now
+        if harvest.spoiled is not None:
+            raise self._spoiled(harvest.spoiled.failure, harvest.spoiled.too_big)
+        if harvest.parts is None:
+            self.barren += 1
+            if not harvest.lost and self.barren > 2 * MOST_TREES:
+                raise self._lost("the workers cannot hand over what they hold", "look at their memory")
+            for number in harvest.lost:
+                self.crew.undo(self.partials.worker_of(number), [number])
+            self.collected_at = 0.0
+            return
+        self.barren = 0
+        self._merge(harvest.parts)
+        self._keep(self.partials.collected(harvest.numbers))
+        if self.on_partial is not None and not self._ended:
+            self.on_partial(self.output, self._progress(now))
+
+    def _merge(self, parts: list[bytes]) -> None:
+        try:
+            for part in parts:
+                self.output = merge(self.output, pickle.loads(part))  # noqa: S301 - our own worker wrote it
+            check_size(self.output, self.options.max_output_bytes)
+        except TooBig as error:
+            raise self._spoiled(Failure(str(error)), True) from error
+        except MemoryError as error:
+            raise self._spoiled(Failure("there is no memory left to add it up"), True) from error
         except Unmergeable as error:
             raise self._script_failed(describe(error, self.script.source)) from error
 
-    def _on_crashed(self, event: _Event) -> None:
-        """The task ended outside of the user's code."""
-        if event.task not in self.tasks:
-            return
-        error: Exception = event.value
-        if isinstance(error, BadScript):
-            raise error
-        task = self._take_back(event.task)
-        for packet in task.packets if task else ():
-            self.packetizer.unreadable(packet, describe(error, self.script.source))
+    def _keep(self, packets: list[Packet]) -> None:
+        """These packets are in the output."""
+        for packet in packets:
+            account = self.packetizer.ledger.files[packet.lfn]
+            stop = min(packet.stop, account.entries or 0)
+            if stop <= packet.start:
+                continue
+            self.entries_merged += stop - packet.start
+            if self.checkpoint is not None:
+                file = self.files[packet.lfn]
+                kept = KeptFile(self._tree(file), account.entries or 0, file.size_bytes)
+                self.checkpoint.add(packet.lfn, kept, packet.start, stop)
+        self.unwritten = True
+        if time.monotonic() - self.written_at > self.options.checkpoint_every_s:
+            self._write_checkpoint()
+
+    def _write_checkpoint(self) -> None:
+        if self.checkpoint is not None and self.unwritten:
+            self.checkpoint.write(self.output)
+            self.unwritten = False
+            self.written_at = time.monotonic()
 
     # News and result
 
@@ -382,35 +436,42 @@ class _Run:
         if self.on_progress is None or (not last and now - self.told_at < self.options.progress_every_s):
             return
         self.told_at = now
+        self.history.append((now, self.packetizer.ledger.entries_done))
+        self.on_progress(self._progress(now, last))
+
+    def _progress(self, now: float, last: bool = False) -> Progress:
         ledger = self.packetizer.ledger
-        self.history.append((now, ledger.entries_done))
-        since, before = self.history[0] if len(self.history) > 1 and not last else (self.begun, 0)
+        since, before = (
+            self.history[0] if len(self.history) > 1 and not last else (self.begun, self.entries_resumed)
+        )
         rate = (ledger.entries_done - before) / max(now - since, 1e-3)
         left = ledger.entries_expected() - ledger.entries_done - ledger.entries_failed
-        self.on_progress(
-            Progress(
-                entries_done=ledger.entries_done,
-                entries_failed=ledger.entries_failed,
-                entries_expected=ledger.entries_expected(),
-                files=len(self.files),
-                files_done=ledger.files_done,
-                more_files=not self.closed,
-                read_bytes=ledger.read_bytes,
-                elapsed_s=now - self.begun,
-                rate=rate,
-                eta_s=left / rate if self.closed and rate > 0 else None,
-                workers=self.packetizer.entries_done_by(),
-                output=self.output,
-            )
+        return Progress(
+            entries_done=ledger.entries_done,
+            entries_failed=ledger.entries_failed,
+            entries_expected=ledger.entries_expected(),
+            files=len(self.files),
+            files_done=ledger.files_done,
+            more_files=not self.closed,
+            read_bytes=ledger.read_bytes,
+            elapsed_s=now - self.begun,
+            rate=rate,
+            eta_s=left / rate if self.closed and rate > 0 else None,
+            workers=self.packetizer.entries_done_by(),
+            output=self.output,
+            entries_merged=self.entries_merged,
         )
 
     def _result(self) -> AnalysisResult:
+        self._write_checkpoint()
         ledger = self.packetizer.ledger
         try:
             output = self.script.finish(self.output)
         except Exception as error:
             raise self._script_failed(describe(error, self.script.source)) from error
-        return AnalysisResult(
+        for worker, failure in self.packetizer.drained.items():
+            self.effort.drained(worker, failure.message)
+        result = AnalysisResult(
             script=self.script.source.path,
             dataset=self.options.dataset,
             output=output,
@@ -421,11 +482,17 @@ class _Run:
             missing=list(self.missing.items()),
             read_bytes=ledger.read_bytes,
             wall_s=time.monotonic() - self.begun,
-            workers=self.workers_seen - self.workers_lost,
+            workers=self.crew.seen - self.crew.lost,
             packets=self.packet_count,
-            workers_lost=self.workers_lost,
-            entries_by_worker=self.shares | self.packetizer.entries_done_by(),
+            workers_lost=self.crew.lost,
+            entries_by_worker=self.crew.entries_by_worker(),
+            efforts=list(self.effort.workers.values()),
+            drained=[(worker, failure.message) for worker, failure in self.packetizer.drained.items()],
+            entries_resumed=self.entries_resumed,
         )
+        if self.checkpoint is not None and result.complete:
+            self.checkpoint.path.unlink(missing_ok=True)
+        return result
 
     def _file_result(self, file: InputFile) -> FileResult:
         account = self.packetizer.ledger.files[file.lfn]
@@ -438,4 +505,5 @@ class _Run:
             account.entries_done,
             account.entries_failed,
             account.read_bytes,
+            self.effort.file_wall_s.get(file.lfn, 0.0),
         )

@@ -107,6 +107,13 @@ class Ledger:
         if entries:
             self._count_if_done(account)
 
+    def undo(self, account: FileAccount, entries: int) -> None:
+        """Entries that were done are not in any result any more."""
+        if entries and account.entries_done + account.entries_failed == account.entries:
+            self.files_done -= 1
+        account.entries_done -= entries
+        self.entries_done -= entries
+
     def list_failed(self, failed: FailedRange) -> None:
         self._failed.append(failed)
         self.files[failed.lfn].entries_failed += failed.entries

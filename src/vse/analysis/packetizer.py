@@ -149,14 +149,24 @@ class Packetizer:
         entries: int | None = None,
         size_bytes: int = 0,
         places: Sequence[Place] = ANYWHERE,
+        done: Sequence[tuple[int, int]] = (),
     ) -> None:
-        """Take a file in, with its copies. A name that is known already changes nothing."""
+        """Take a file in, with its copies. A name that is known already changes nothing.
+
+        ``done``: ranges that an earlier run has in its result, in order; ``entries`` must be known then.
+        """
         if lfn in self.ledger.files:
             return
-        self.ledger.add(FileAccount(lfn, entries, size_bytes))
+        account = FileAccount(lfn, entries, size_bytes)
+        self.ledger.add(account)
         if places is not ANYWHERE:
             self._places[lfn] = places
-        if entries != 0:
+        for start, stop in done:
+            if account.cursor < start:
+                self._again.append(self._packet(lfn, account.cursor, start))
+            self.ledger.cut(account, stop)
+            self.ledger.done(account, stop - start, 0)
+        if entries is None or account.uncut:
             self._fresh.add(lfn, places)
 
     def no_more_files(self) -> None:
@@ -167,7 +177,7 @@ class Packetizer:
         self._workers.setdefault(worker, _Worker(host, site))
 
     def worker_lost(self, worker: str) -> None:
-        """Take back what ``worker`` had; the next ones to ask get it."""
+        """Take back what ``worker`` had, as it died or hangs; the next ones to ask get it."""
         state = self._workers.pop(worker, None)
         self._rates.forget(worker)
         self.drained.pop(worker, None)
@@ -392,6 +402,31 @@ class Packetizer:
             self.ledger.broken.setdefault(packet.lfn, failure)
             self._put_aside_file(self.ledger.files[packet.lfn], failure)
         return True
+
+    def undone(self, packet: Packet) -> None:
+        """What a packet gave is lost with the worker that held it: process it again.
+
+        Only for a packet that `done` has counted, and once for each time.
+        """
+        account = self.ledger.files[packet.lfn]
+        known = packet.stop if account.entries is None else account.entries
+        again = self._packet(packet.lfn, packet.start, min(packet.stop, known))
+        if again.entries:
+            self.ledger.undo(account, again.entries)
+            self._do_again(again, urgent=True)
+
+    def give_up(self, failure: Failure) -> None:
+        """List all that is with no worker as failed; what comes back undone later, too."""
+        self._closed = True
+        for account in self.ledger.files.values():
+            if account.entries is not None:
+                self._put_aside_file(account, failure)
+            elif not account.put_aside:
+                self.ledger.write_off(account)
+                self.ledger.broken[account.lfn] = failure
+                account.put_aside = failure
+        self._fresh = Shelves()
+        self._started.clear()
 
     def untried(self, packet: Packet) -> None:
         """A worker gave ``packet`` back as it was."""

@@ -68,13 +68,13 @@ def save_mass_plot(
     ``fine``: the histogram that was fitted, where it is not the spectrum itself. Returns what was
     written: ``stem`` with each of `FORMATS`.
     """
-    with _figure(11, 6.2 if fit is None else 10.4) as figure:
+    with drawn(11, 6.2 if fit is None else 10.4) as figure:
         ratios = (1.0,) if fit is None else (1.15, 1.0)
         rows = figure.subplots(len(ratios), 1, squeeze=False, height_ratios=ratios)
         _draw_spectrum(rows[0][0], histogram, title, note)
         if fit is not None:
             _draw_fit(rows[1][0], histogram if fine is None else fine, fit)
-        return _save(figure, stem)
+        return save(figure, stem)
 
 
 def save_histogram(histogram: Any, stem: Path, name: str, fit: PeakFit | None = None) -> list[Path]:
@@ -83,7 +83,7 @@ def save_histogram(histogram: Any, stem: Path, name: str, fit: PeakFit | None = 
         return []
     import mplhep
 
-    with _figure(9, 5.8) as figure:
+    with drawn(9, 5.8) as figure:
         axes = figure.subplots()
         if histogram.ndim == 2:
             _draw_map(figure, axes, histogram, name)
@@ -98,7 +98,7 @@ def save_histogram(histogram: Any, stem: Path, name: str, fit: PeakFit | None = 
             axes.set_xlabel(str(histogram.axes[0].label or histogram.axes[0].name or "value"), loc="right")
             axes.set_ylabel("Entries / bin", loc="top")
             axes.set_ylim(bottom=0)
-        return _save(figure, stem)
+        return save(figure, stem)
 
 
 def _draw_map(figure: Any, axes: Any, histogram: Any, name: str) -> None:
@@ -110,7 +110,7 @@ def _draw_map(figure: Any, axes: Any, histogram: Any, name: str) -> None:
     axes.set_ylabel(str(vertical.label or vertical.name), loc="top")
 
 
-class _figure:  # noqa: N801 - a context manager
+class drawn:  # noqa: N801 - a context manager
     """A figure in our style that is never shown, and always closed."""
 
     def __init__(self, width: float, height: float) -> None:
@@ -132,7 +132,7 @@ class _figure:  # noqa: N801 - a context manager
         self._style.__exit__(None, None, None)
 
 
-def _save(figure: Any, stem: Path) -> list[Path]:
+def save(figure: Any, stem: Path) -> list[Path]:
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS]
     for path in paths:
         metadata = {"Date": None} if path.suffix == ".svg" else {}

@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from vse.analysis import processors_rdataframe
 from vse.analysis.ledger import Failure
 from vse.analysis.script import Script
 from vse.errors import BadScript, Unreadable
 
 KEPT_OPEN = 8
+MOST_LOOKED_AT = 20
+"""Branches whose clusters are looked at."""
+MOST_CLUSTERS = 10_000
 
 
 @dataclass(slots=True)
@@ -36,7 +40,7 @@ class OpenFile:
         """Bytes that were asked of the file since this was asked last (or the file was opened)."""
         total = int(self.directory.file.source.num_requested_bytes)
         fresh, self.counted_bytes = total - self.counted_bytes, total
-        return fresh
+        return fresh + processors_rdataframe.take_read_bytes()
 
 
 class OpenFiles:
@@ -76,8 +80,11 @@ def open_file(url: str, tree: str) -> OpenFile:
     import uproot
 
     location = local_path(url)
-    where: Any = location if "://" in location else Path(location)
-    directory = uproot.open(where, array_cache=None, object_cache=None)
+    options: dict[str, Any] = {"array_cache": None, "object_cache": None}
+    where: Any = location
+    if "://" not in location:  # plain reads: half the cost, and a file cut short raises, where a map kills
+        where, options["handler"] = Path(location), uproot.MultithreadedFileSource
+    directory = uproot.open(where, **options)
     name = tree or _default_tree(directory, url)
     if name not in directory:
         there = ", ".join(_trees(directory)) or "none"
@@ -106,10 +113,15 @@ def read_events(file: OpenFile, script: Script, start: int, stop: int, metadata:
     """
     if script.kind == "coffea":
         return _nano_events(file, script, start, stop, metadata)
+    if script.kind == "rdataframe":
+        return processors_rdataframe.data_frame(local_path(file.url), file.tree_name, start, stop)
     span = {"entry_start": start, "entry_stop": stop}
     if script.branches is None:
-        return file.tree.arrays(virtual=True, **span)
+        events = file.tree.arrays(virtual=True, **span)
+        events.attrs = {**events.attrs, **metadata}
+        return events
     events = file.tree.arrays(filter_name=list(script.branches), **span)
+    events.attrs = {**events.attrs, **metadata}
     if not events.fields:
         there = ", ".join(file.tree.keys()[:8])
         wanted = f"read the branches {', '.join(script.branches)}"
@@ -138,6 +150,20 @@ def _nano_events(file: OpenFile, script: Script, start: int, stop: int, metadata
             schemaclass=schema,
             metadata=metadata,
         ).events()
+
+
+def clusters_of(file: OpenFile, script: Script) -> tuple[int, ...]:
+    """Return the entries at which clusters of a tree begin; empty where there is one, or many thousands.
+
+    Looks at the branches that are read where the script names them, else at a few.
+    """
+    try:
+        names = file.tree.keys(filter_name=list(script.branches)) if script.branches else file.tree.keys()
+        looked = set(names[:MOST_LOOKED_AT])
+        offsets = file.tree.common_entry_offsets(filter_name=lambda name: name in looked)
+    except Exception:  # an RNTuple, or a branch that is unlike others: packets are cut anywhere then
+        return ()
+    return tuple(int(offset) for offset in offsets) if 2 < len(offsets) <= MOST_CLUSTERS else ()
 
 
 def looks_like_nanoaod(branches: list[str]) -> bool:

@@ -6,10 +6,16 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from vse.analysis.ledger import FailedRange
+from vse.analysis.report_effort import Origin, WorkerResult, efficiency, origins
+
+SLOWEST = 10
 
 
 class FileResult(NamedTuple):
-    """One file that was analysed. ``entries`` is None where it could not be opened."""
+    """One file that was analysed. ``entries`` is None where it could not be opened.
+
+    ``wall_s``: the time that workers were in its packets.
+    """
 
     lfn: str
     url: str
@@ -19,6 +25,7 @@ class FileResult(NamedTuple):
     entries_done: int
     entries_failed: int
     read_bytes: int
+    wall_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,27 @@ class AnalysisResult:
     packets: int
     workers_lost: int
     entries_by_worker: dict[str, int] = field(default_factory=dict)
+    efforts: list[WorkerResult] = field(default_factory=list)
+    drained: list[tuple[str, str]] = field(default_factory=list)
+    """Workers that got nothing more, as everything failed on them, each with its last reason."""
+    entries_resumed: int = 0
+    """Entries that a checkpoint of an earlier run brought; they are among those processed."""
+
+    @property
+    def efficiency(self) -> float | None:
+        """Ideal time (the work over the workers' rates, as they came) over measured time; None: not known."""
+        return efficiency(self.efforts, self.wall_s)
+
+    @property
+    def origins(self) -> list[Origin]:
+        """What was read from where, the largest part first."""
+        return origins((one.source, one.url, one.entries_done, one.read_bytes) for one in self.files)
+
+    @property
+    def slowest(self) -> list[FileResult]:
+        """The files that took longest, the slowest first."""
+        timed = [one for one in self.files if one.wall_s > 0]
+        return sorted(timed, key=lambda one: -one.wall_s)[:SLOWEST]
 
     @property
     def complete(self) -> bool:
@@ -85,12 +113,21 @@ class AnalysisResult:
             "workers_lost": self.workers_lost,
             "packets": self.packets,
             "entries_by_worker": self.entries_by_worker,
+            "drained": [{"worker": worker, "error": error} for worker, error in self.drained],
+            "entries_resumed": self.entries_resumed,
+            "efficiency": self.efficiency,
+            "read_from": [item._asdict() for item in self.origins],
+            "slowest": [item.lfn for item in self.slowest],
+            "worker_efforts": [item._asdict() for item in self.efforts],
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A moment of an analysis. ``output`` is the sum so far: look at it, do not keep or change it.
+    """A moment of an analysis.
+
+    ``output`` is the sum of ``entries_merged`` entries, as it was collected last: look at it, do not keep
+    or change it. What workers have done since is counted in ``entries_done``.
 
     ``eta_s`` is None while nothing can be said: no rate yet, or files still to come.
     """
@@ -107,3 +144,4 @@ class Progress:
     eta_s: float | None
     workers: dict[str, int]
     output: Any
+    entries_merged: int = 0

@@ -3,32 +3,37 @@
 A script holds one of
 
 - ``def process(events)`` or ``def analyse(events)``: a plain function over an awkward array;
+- ``def process(rdf)``: the same over a ROOT RDataFrame, where the ``root`` package is installed;
 - a coffea-style processor: a module-level ``processor``, or the one class that has ``process(events)``.
   A real ``coffea.processor.ProcessorABC`` gets NanoEvents (of the script's ``schema``), unchanged;
 
-and optionally ``postprocess(output)``, ``branches = [...]`` (names or globs; only these are read) and
-``tree = "..."``. Scripts travel to the workers as text and are loaded once for each content.
+and optionally ``postprocess(output)``, ``branches = [...]`` (names or globs; only these are read),
+``tree = "..."`` and ``variations`` (see `vse.analysis.systematics`). Scripts travel to the workers as text
+and are loaded once for each content.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import inspect
 import linecache
 import sys
 import traceback
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from vse.analysis.ledger import Failure
+from vse.analysis.systematics import NO_VARIATIONS, NOMINAL, Variations, finish
 from vse.errors import BadScript
 
 _EXAMPLE = "write a function process(events) that returns a dict of histograms"
 _MAX_MESSAGE = 240
+_PACKAGES = {"coffea": "'virtual-storage-element[coffea]'", "ROOT": "root"}
 
 
 class ScriptSource(NamedTuple):
@@ -46,16 +51,18 @@ class ScriptSource(NamedTuple):
 class Script:
     """A loaded script. ``branches`` None: what is touched is read; ``tree`` empty: the file's own.
 
-    ``kind`` ``coffea`` wants NanoEvents, ``plain`` an awkward array with a field a branch.
+    ``kind`` ``coffea`` wants NanoEvents, ``plain`` an awkward array with a field a branch, ``rdataframe``
+    a ROOT RDataFrame.
     """
 
     source: ScriptSource
-    kind: Literal["plain", "coffea"]
-    process: Callable[[Any], Any]
+    kind: Literal["plain", "coffea", "rdataframe"]
+    process: Callable[..., Any]
     postprocess: Callable[[Any], Any] | None
     branches: tuple[str, ...] | None
     tree: str
     schema: Any = None
+    variations: Variations = NO_VARIATIONS
 
     @property
     def name(self) -> str:
@@ -68,11 +75,11 @@ class Script:
         return doc.strip().partition("\n")[0] or self.name
 
     def finish(self, output: Any) -> Any:
-        """Apply the script's ``postprocess``, which may change its argument or return a new one."""
-        if self.postprocess is None or output is None:
-            return output
-        finished = self.postprocess(output)
-        return output if finished is None else finished
+        """Apply the script's ``postprocess``, which may change its argument or return a new one.
+
+        It sees the output of one dataset and one variation at a time, as `process` gave it.
+        """
+        return output if self.postprocess is None else finish(output, self.postprocess)
 
 
 def load_script(path: Path | str) -> Script:
@@ -95,17 +102,18 @@ def load_source(source: ScriptSource) -> Script:
         process, postprocess = processor.process, getattr(processor, "postprocess", None)
     else:
         process, postprocess = plain, getattr(module, "postprocess", None)
-    _check_call(process, source)
+    variations = _variations(module, process, source)
+    _check_call(process, source, variations)
     schema = getattr(module, "schema", None) or getattr(processor, "schema", None)
-    is_coffea = schema is not None or _is_coffea(processor)
     return Script(
         source,
-        "coffea" if is_coffea else "plain",
+        _kind(process, schema is not None or _is_coffea(processor), source),
         process,
         postprocess,
         _branches(module, source),
         _text(module, "tree", source),
         schema,
+        variations,
     )
 
 
@@ -151,7 +159,7 @@ def _execute(source: ScriptSource) -> types.ModuleType:
         todo = "correct it and try again"
         if isinstance(error, ModuleNotFoundError):
             module_name = (error.name or "").partition(".")[0]
-            extra = "'virtual-storage-element[coffea]'" if module_name == "coffea" else module_name
+            extra = _PACKAGES.get(module_name, module_name)
             todo = f"install it: pip install {extra}"
         raise BadScript(f"load the script {source.path}", describe(error, source).message, todo) from error
     return module
@@ -194,14 +202,65 @@ def _instance(processor: Any, source: ScriptSource) -> Any:
         raise _bad(source, f"{processor.__name__}() raised {found}", todo) from error
 
 
-def _check_call(process: Callable[[Any], Any], source: ScriptSource) -> None:
+def _check_call(process: Callable[..., Any], source: ScriptSource, variations: Variations) -> None:
+    arguments = (object(), "nominal") if variations.are_named_to_process else (object(),)
     try:
-        inspect.signature(process).bind(object())
+        inspect.signature(process).bind(*arguments)
     except TypeError as error:
         name = getattr(process, "__name__", "process")
-        raise _bad(source, f"{name} cannot be called with the events alone ({error})", _EXAMPLE) from error
+        found = f"{name} cannot be called with the events alone ({error})"
+        if variations.names:
+            found = f"{name} cannot be called with the events and the name of a variation ({error})"
+        raise _bad(source, found, _EXAMPLE) from error
     except ValueError:  # a builtin without a signature; the call itself will tell
         return
+
+
+def _variations(module: types.ModuleType, process: Callable[..., Any], source: ScriptSource) -> Variations:
+    value = getattr(module, "variations", None)
+    if value is None:
+        return NO_VARIATIONS
+    todo = 'write it as variations = {"up": function_of_events}, or ["up"] and process(events, variation)'
+    if isinstance(value, Mapping) and all(callable(change) for change in value.values()):
+        variations = Variations(tuple(map(str, value)), tuple(value.values()), _wanted(process) > 1)
+    elif isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+        variations = Variations(tuple(value), (), True)
+    else:
+        raise _bad(source, "variations is neither names with functions nor a list of names", todo)
+    if NOMINAL in variations.names:
+        raise _bad(source, f"one of its variations is called {NOMINAL}, as the events unchanged are", todo)
+    return variations
+
+
+def _wanted(process: Callable[..., Any]) -> int:
+    """How many arguments have to be given, 1 where nobody can tell."""
+    try:
+        parameters = inspect.signature(process).parameters.values()
+    except ValueError:
+        return 1
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(one.default is one.empty and one.kind in positional for one in parameters)
+
+
+def _kind(
+    process: Callable[..., Any], is_coffea: bool, source: ScriptSource
+) -> Literal["plain", "coffea", "rdataframe"]:
+    """An RDataFrame is what a function asks for that calls its first argument ``rdf``."""
+    if is_coffea:
+        return "coffea"
+    try:
+        first = next(iter(inspect.signature(process).parameters), "")
+    except ValueError:
+        first = ""
+    if first != "rdf":
+        return "plain"
+    if importlib.util.find_spec("ROOT") is None:
+        raise _bad(
+            source,
+            "process(rdf) wants a ROOT RDataFrame, and the package root is not installed",
+            "install it (pip install root), or take the events as an awkward array: process(events)",
+        )
+    return "rdataframe"
 
 
 def _is_coffea(processor: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -14,13 +14,13 @@ from vse.analysis.output import find_fits, save
 from vse.analysis.report import ReportContent, Table, write_report
 from vse.analysis.result import AnalysisResult
 from vse.analysis.script import Script
-from vse.app.inputs import Dataset, inputs_of, locate, readable_here
+from vse.app.inputs import Dataset, inputs_of, locate, locate_all, readable_here
 from vse.app.site import BackgroundStager, Site
 from vse.errors import NoSuchReplica, VseError
 from vse.model import Identity, Lfn
 from vse.staging.values import FileFailed, FileStaged, News
 
-__all__ = ["Dataset", "Missing", "analyse_dataset", "keep_results", "locate"]
+__all__ = ["Dataset", "Missing", "analyse_dataset", "keep_results", "locate", "locate_all"]
 
 
 class Missing(StrEnum):
@@ -33,7 +33,7 @@ class Missing(StrEnum):
 
 def analyse_dataset(
     site: Site,
-    dataset: Dataset,
+    dataset: Dataset | Sequence[Dataset],
     script: Script,
     client: Any,
     options: AnalysisOptions,
@@ -44,30 +44,42 @@ def analyse_dataset(
 ) -> AnalysisResult:
     """Run ``script`` over the dataset on the workers of ``client``; see `vse.analysis.engine.analyse`.
 
-    ``missing`` STAGE requests what is not here and analyses each file as it arrives; SKIP and files that
-    cannot be staged are listed in the result. Raises `NoSuchReplica` for FAIL where a file is not here.
+    Of several datasets, each with a name, the outputs are kept apart. ``missing`` STAGE requests what is
+    not here and analyses each file as it arrives; SKIP and files that cannot be staged are listed in the
+    result. Raises `NoSuchReplica` for FAIL where a file is not here.
     """
-    feed = Feed(dataset.here)
+    datasets = [dataset] if isinstance(dataset, Dataset) else list(dataset)
+    feed = Feed()
+    for one in datasets:
+        _feed(one, missing, feed)
+    with ExitStack() as stack:
+        selected = list({lfn: None for one in datasets for lfn in one.selected})
+        stack.enter_context(site.accesses.reading(dict.fromkeys(site.pool.names, selected)))
+        if missing is Missing.STAGE and any(one.missing for one in datasets):
+            stack.enter_context(_Arrivals(site, datasets, feed, on_news))
+        else:
+            feed.close()
+        result = analyse(script, feed, client, options, on_progress)
+    _note_access(site, datasets, result)
+    return result
+
+
+def _feed(dataset: Dataset, missing: Missing, feed: Feed) -> None:
+    """Put what is here, and tell what will not come."""
     if dataset.missing and missing is Missing.FAIL:
         raise NoSuchReplica(
             f"analyse {dataset.query}",
             f"{len(dataset.missing)} of its files are not here, the first is {dataset.missing[0].entry.lfn}",
             f"stage them: vse stage '{dataset.query}'",
         )
+    for file in dataset.own(dataset.here):
+        feed.put(file)
     for lfn, reason in dataset.left_out:
-        feed.fail(lfn, reason)
-    with ExitStack() as stack:
-        stack.enter_context(site.accesses.reading({name: list(dataset.selected) for name in site.pool.names}))
-        if dataset.missing and missing is Missing.STAGE:
-            arrivals = _Arrivals(site, dataset, feed, on_news)
-            stack.enter_context(arrivals)
-        else:
-            for located in dataset.missing:
-                feed.fail(located.entry.lfn, "it is not at this site, and was not asked to be staged")
-            feed.close()
-        result = analyse(script, feed, client, options, on_progress)
-    _note_access(site, dataset, result)
-    return result
+        feed.fail(dataset.label(lfn), reason)
+    if missing is Missing.SKIP:
+        for located in dataset.missing:
+            lfn = dataset.label(located.entry.lfn)
+            feed.fail(lfn, "it is not at this site, and was not asked to be staged")
 
 
 def keep_results(
@@ -96,18 +108,27 @@ def keep_results(
 
 
 class _Arrivals:
-    """Stages the missing files of a dataset and feeds each to the analysis when it is here."""
+    """Stages the missing files of datasets and feeds each to the analysis when it is here."""
 
-    def __init__(self, site: Site, dataset: Dataset, feed: Feed, on_news: Callable[[News], None]) -> None:
+    def __init__(
+        self, site: Site, datasets: Sequence[Dataset], feed: Feed, on_news: Callable[[News], None]
+    ) -> None:
         self._site = site
-        self._selected = dataset.selected
+        self._datasets = datasets
         self._feed = feed
         self._on_news = on_news
-        self._waiting = {located.entry.lfn for located in dataset.missing}
+        self._waiting: dict[Lfn, list[Dataset]] = {}
+        for dataset in datasets:
+            for located in dataset.missing:
+                self._waiting.setdefault(located.entry.lfn, []).append(dataset)
         self._source = site.destination.name
-        request = site.staging.request(dataset.query, Identity.of_process().name, self._source)
-        self._request_id = request.id
-        self._stager = BackgroundStager(site, [request.id], self._hear)
+        owner = Identity.of_process().name
+        self._request_ids = [
+            site.staging.request(dataset.query, owner, self._source).id
+            for dataset in datasets
+            if dataset.missing
+        ]
+        self._stager = BackgroundStager(site, self._request_ids, self._hear)
         self._stack = ExitStack()
 
     def __enter__(self) -> None:
@@ -122,19 +143,13 @@ class _Arrivals:
     def _hear(self, news: News) -> None:
         if news.lfn in self._waiting:
             if isinstance(news, FileStaged) and news.path is not None:
-                self._waiting.discard(news.lfn)
-                self._put(
-                    inputs_of(
-                        self._selected[news.lfn],
-                        str(news.path),
-                        news.size_bytes,
-                        news.contents,
-                        self._source,
-                    )
-                )
+                path, source = str(news.path), self._source
+                for dataset in self._waiting.pop(news.lfn):
+                    selected = dataset.selected[news.lfn]
+                    self._put(dataset, inputs_of(selected, path, news.size_bytes, news.contents, source))
             elif isinstance(news, FileFailed) and news.final:
-                self._waiting.discard(news.lfn)
-                self._feed.fail(news.lfn, news.error)
+                for dataset in self._waiting.pop(news.lfn):
+                    self._feed.fail(dataset.label(news.lfn), news.error)
         self._on_news(news)
 
     def _finish(self) -> None:
@@ -150,28 +165,36 @@ class _Arrivals:
             finally:
                 self._feed.close()
 
-    def _put(self, files: Iterable[InputFile]) -> None:
-        for file in files:
+    def _put(self, dataset: Dataset, files: list[InputFile]) -> None:
+        for file in dataset.own(files):
             self._feed.put(file)
 
     def _account_for_the_rest(self, reason: VseError | str) -> None:
         left = sorted(self._waiting)
         located = self._site.catalogue.resolve(left)
-        here = readable_here(self._site, self._selected, located.ok.values())
         broken = {
             item.lfn: item.error
-            for status in self._site.progress.status(self._site.staging.get([self._request_id]))
+            for status in self._site.progress.status(self._site.staging.get(self._request_ids))
             for item in status.broken
         }
-        for lfn in left:
-            if lfn in here:
-                self._put(here[lfn])
-            else:
-                self._feed.fail(lfn, broken.get(lfn, reason))
+        for dataset in self._datasets:
+            waiting = [lfn for lfn in left if any(one is dataset for one in self._waiting[lfn])]
+            found = [located.ok[lfn] for lfn in waiting if lfn in located.ok]
+            here = readable_here(self._site, dataset.selected, found)
+            for lfn in waiting:
+                if lfn in here:
+                    self._put(dataset, here[lfn])
+                else:
+                    self._feed.fail(dataset.label(lfn), broken.get(lfn, reason))
 
 
-def _note_access(site: Site, dataset: Dataset, result: AnalysisResult) -> None:
-    members = {one.file.label: lfn for lfn, some in dataset.selected.items() for one in some}
+def _note_access(site: Site, datasets: Sequence[Dataset], result: AnalysisResult) -> None:
+    members = {
+        dataset.label(one.file.label): lfn
+        for dataset in datasets
+        for lfn, some in dataset.selected.items()
+        for one in some
+    }
     read: dict[str, list[Lfn]] = {}
     for file in result.files:
         if file.entries_done and file.source:

@@ -22,7 +22,7 @@ from vse.app.site import Site
 from vse.app.stager_figures import MoveFigures
 from vse.config.load import FILE_NAME, Loaded
 from vse.config.settings import Settings
-from vse.errors import VseError
+from vse.errors import BadSettings, VseError
 from vse.model import Clock
 from vse.monitor.events import Events
 from vse.monitor.metrics import Metrics
@@ -141,6 +141,10 @@ class Daemon:
             fresh = None if settings == self._loaded.settings else self._generation(loaded)
         except VseError as error:
             self._pause(error)
+            return
+        except Exception as error:  # whatever else a file can bring about, what runs goes on
+            found = f"{type(error).__name__}: {error}"
+            self._pause(BadSettings(f"use {self._path}", found, "this is a defect of VSE: please report it"))
             return
         self._notes = notes
         if notes:

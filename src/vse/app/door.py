@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vse.app.desk import SiteDesk
 from vse.app.figures import upstream_figures
 from vse.app.site import Site
 from vse.doors.http.access import DoorAccess
@@ -31,5 +32,6 @@ def build_door(site: Site, middleware: Middleware | None = None) -> HttpServer:
         metrics=site.metrics.text,
         whole=names,
         read=lambda lfn: site.noted.note(element.name, lfn),
+        desk=SiteDesk(site),
     )
     return HttpServer(app, settings.host, settings.port, middleware)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vse.analysis.engine import InputFile
 from vse.app.datasets import Placed, Placing
@@ -21,7 +21,8 @@ class Dataset:
     """A query and what it means at this site now: files that can be read, and those that may be staged.
 
     ``selected``: what is meant of each file (several members of one archive). ``left_out``: files that
-    will not be read, and why.
+    will not be read, and why. ``name``: among several, under which its output is kept; ``shared``: files
+    that are in one before it as well, and are named with it.
     """
 
     query: DatasetQuery
@@ -29,6 +30,16 @@ class Dataset:
     missing: tuple[Located, ...]
     selected: Mapping[Lfn, Sequence[Selected]] = field(default_factory=dict)
     left_out: tuple[tuple[str, str], ...] = ()
+    name: str = ""
+    shared: frozenset[str] = frozenset()
+
+    def label(self, lfn: str) -> str:
+        """Return how a file is named in the result."""
+        return f"{lfn} [{self.name}]" if lfn in self.shared else lfn
+
+    def own(self, files: Iterable[InputFile]) -> list[InputFile]:
+        """Return files as those of this dataset."""
+        return [replace(file, lfn=self.label(file.lfn), dataset=self.name) for file in files]
 
     @property
     def total_bytes(self) -> int:
@@ -37,6 +48,19 @@ class Dataset:
     @property
     def missing_bytes(self) -> int:
         return sum(located.entry.size_bytes or 0 for located in self.missing)
+
+
+def locate_all(site: Site, queries: Mapping[str, DatasetQuery]) -> tuple[list[Dataset], list[LookupReport]]:
+    """`locate` each query; what is found keeps its name, which may be empty where there is one only."""
+    found, reports = [], []
+    seen: set[str] = set()
+    for name, query in queries.items():
+        dataset, report = locate(site, query)
+        labels = {one.file.label for some in dataset.selected.values() for one in some}
+        found.append(replace(dataset, name=name, shared=frozenset(labels & seen)))
+        reports.append(report)
+        seen |= labels
+    return found, reports
 
 
 def locate(site: Site, query: DatasetQuery) -> tuple[Dataset, LookupReport]:

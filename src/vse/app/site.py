@@ -234,7 +234,7 @@ class Site(Closing):
 
     @cached_property
     def progress(self) -> Progress:
-        return Progress(self.database, self.clock)
+        return Progress(self.database, self.clock, self.settings.stager)
 
     @cached_property
     def explainer(self) -> Explainer:
@@ -243,7 +243,7 @@ class Site(Closing):
             names=self.names,
             elements=self.elements,
             queue=self.queue,
-            clock=self.clock,
+            progress=self.progress,
         )
 
     @cached_property

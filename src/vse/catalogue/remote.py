@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -30,6 +31,7 @@ from vse.model import (
     Trashed,
 )
 
+NAMES_AHEAD = 2500
 _BATCH_BYTES = MAX_BODY_BYTES // 2
 _MAX_REFUSAL_BYTES = 1024 * 1024
 _MAX_LINE_BYTES = 64 * 1024 * 1024
@@ -44,10 +46,11 @@ class RemoteCatalogue(Closing):
     The door must be open for writing (``doors.http.write``), and ``token_file`` hold its token; what is
     done is done, and audited, as the door's own identity, which may be refused things (`Denied`).
 
-    At most `MAX_NAMES` items go in one request, and each request is one transaction: a longer call is
-    several, in order. Streams hold a line at a time; one that ends without its end line, or with an
-    error in it, raises. Nothing is retried: a call whose answer was lost (`UpstreamUnavailable`,
-    `UpstreamGarbage`) may have been done. ``timeout_s`` is how long the door may be silent.
+    At most `MAX_NAMES` items go in one request (names to be described: `NAMES_AHEAD`), and each request is
+    one transaction: a longer call is several, in order. Streams hold a line at a time; one that ends without
+    its end line, or with an error in it, raises. Nothing is retried: a call whose answer was lost
+    (`UpstreamUnavailable`, `UpstreamGarbage`) may have been done. ``timeout_s`` is how long the
+    door may be silent.
     """
 
     def __init__(self, url: str, token_file: Path | None = None, timeout_s: float = 120.0) -> None:
@@ -61,10 +64,10 @@ class RemoteCatalogue(Closing):
     # -- reading ----------------------------------------------------------------------------------
 
     def stat(self, lfns: Sequence[Lfn]) -> BulkResult[Entry]:
-        return self._bulk("stat", "lfns", lfns, rows.entry_of)
+        return self._described("stat", lfns, rows.entry_of)
 
     def resolve(self, lfns: Sequence[Lfn]) -> BulkResult[Located]:
-        return self._bulk("resolve", "lfns", lfns, rows.located_of)
+        return self._described("resolve", lfns, rows.located_of)
 
     def list(self, directory: Lfn) -> Iterator[Entry]:
         return self._stream("list", {"directory": directory}, rows.entry_of)
@@ -73,10 +76,10 @@ class RemoteCatalogue(Closing):
         return self._stream("find", {"base": base, "pattern": pattern}, rows.located_of)
 
     def details(self, lfns: Sequence[Lfn]) -> BulkResult[Details]:
-        return self._bulk("details", "lfns", lfns, rows.details_of)
+        return self._described("details", lfns, rows.details_of)
 
     def access(self, lfns: Sequence[Lfn]) -> BulkResult[Access]:
-        return self._bulk("access", "lfns", lfns, rows.access_of)
+        return self._described("access", lfns, rows.access_of)
 
     def by_guid(self, guids: Sequence[bytes]) -> dict[bytes, tuple[Lfn, ...]]:
         named = self._bulk("by_guid", "guids", [guid.hex() for guid in guids], _names)
@@ -167,19 +170,34 @@ class RemoteCatalogue(Closing):
         head = b"{" + b"".join(
             dumps(name) + b":" + dumps(value) + b"," for name, value in (more or {}).items()
         )
-        for part in _batches(items):
-            body = b"%b%b:[%b]}" % (head, dumps(key), b",".join(part))
-            data = self._ask(call, body)
-            ok, failed = data.get("ok"), data.get("failed")
-            if not isinstance(ok, dict) or not isinstance(failed, dict):
-                raise self._http.garbage(_wanted(call), "its answer is not an object with 'ok' and 'failed'")
-            result.merge(
-                BulkResult(
-                    {name: read(value) for name, value in ok.items()},
-                    {name: error_from_json(value) for name, value in failed.items()},
-                )
-            )
+        for part in _batches(items, MAX_NAMES):
+            data = self._ask(call, b"%b%b:[%b]}" % (head, dumps(key), b",".join(part)))
+            self._take(result, call, data, read)
         return result
+
+    def _described(self, call: str, lfns: Sequence[Lfn], read: Callable[[Any], T]) -> BulkResult[T]:
+        """Ask about names; while one answer is read, the door works on the next."""
+        result: BulkResult[T] = BulkResult()
+        waiting: list[Future[dict[str, Any]]] = []
+        with ThreadPoolExecutor(1, "vse-remote") as ahead:
+            for part in _batches(lfns, NAMES_AHEAD):
+                waiting.append(ahead.submit(self._ask, call, b'{"lfns":[%b]}' % b",".join(part)))
+                if len(waiting) > 1:
+                    self._take(result, call, waiting.pop(0).result(), read)
+            for last in waiting:
+                self._take(result, call, last.result(), read)
+        return result
+
+    def _take(self, result: BulkResult[T], call: str, data: dict[str, Any], read: Callable[[Any], T]) -> None:
+        ok, failed = data.get("ok"), data.get("failed")
+        if not isinstance(ok, dict) or not isinstance(failed, dict):
+            raise self._http.garbage(_wanted(call), "its answer is not an object with 'ok' and 'failed'")
+        for name, value in ok.items():
+            result.failed.pop(name, None)
+            result.ok[name] = read(value)
+        for name, value in failed.items():
+            result.ok.pop(name, None)
+            result.failed[name] = error_from_json(value)
 
     def _ask(self, call: str, body: bytes) -> dict[str, Any]:
         wanted = _wanted(call)
@@ -253,13 +271,13 @@ class RemoteCatalogue(Closing):
         raise self._http.garbage(wanted, f"it answered {response.status}; is this the URL of a VSE door?")
 
 
-def _batches(items: Iterable[Any]) -> Iterator[list[bytes]]:
-    """Yield items as JSON, as many at a time as one request may have."""
+def _batches(items: Iterable[Any], most: int) -> Iterator[list[bytes]]:
+    """Yield items as JSON, at most ``most`` at a time and no more than fit into a request."""
     part: list[bytes] = []
     size_bytes = 0
     for item in items:
         encoded = dumps(item)
-        if part and (len(part) == MAX_NAMES or size_bytes + len(encoded) > _BATCH_BYTES):
+        if part and (len(part) == most or size_bytes + len(encoded) > _BATCH_BYTES):
             yield part
             part, size_bytes = [], 0
         part.append(encoded)

@@ -15,6 +15,8 @@ from vse.cli import (
     acl,
     analyse,
     audit,
+    bench,
+    bench,
     cat,
     catalogue,
     checksum,
@@ -107,6 +109,7 @@ for command in (
 ):
     command.add_to(app)
 app.add_typer(config.app, name="config")
+app.add_typer(bench.app, name="bench")
 for command in (dataset_check, dataset_lists):
     command.add_to(dataset.app)
 app.add_typer(dataset.app, name="dataset", rich_help_panel="Names")

@@ -84,7 +84,9 @@ def show(
         wanted = [_choice(ItemState, one) for one in state or ()]
         files = site.staging.items(number, wanted, after=after, limit=_SHOWN_FILES)
         if as_json:
-            emit_json({**as_dict(request), "files": [_file_as_dict(one) for one in files]})
+            from vse.staging.told import item_to_json
+
+            emit_json({**as_dict(request), "files": [item_to_json(one) for one in files]})
             return
         _show(request)
         table(("file", "state", "bytes", "why"), map(_file_row, files), (2,))
@@ -175,22 +177,9 @@ def _do(context: typer.Context, as_json: bool, work: Callable[[Site, Identity], 
 
 def as_dict(request: Request) -> dict[str, Any]:
     """Return a request as `--json` shows it; times are Unix seconds."""
-    return {
-        "request": request.id,
-        "query": request.query,
-        "destination": request.destination,
-        "owner": request.owner,
-        "priority": request.priority,
-        "pin_s": request.pin_s,
-        "note": request.note,
-        "state": str(request.state),
-        "approval": str(request.approval),
-        "approved_by": request.approved_by,
-        "approval_note": request.approval_note,
-        "created_s": request.created_s,
-        "finished_s": request.finished_s,
-        "error": None if request.error is None else request.error.to_dict(),
-    }
+    from vse.staging.told import request_to_json
+
+    return request_to_json(request)
 
 
 def _row(request: Request) -> tuple[str, ...]:
@@ -217,16 +206,6 @@ def _show(request: Request) -> None:
         out.print(f"  approval {request.approval} by {request.approved_by}{why}", markup=False)
     if request.error is not None:
         out.print(f"  failed   {request.error}", markup=False)
-
-
-def _file_as_dict(item: Item) -> dict[str, Any]:
-    return {
-        "lfn": item.lfn,
-        "state": str(item.state),
-        "transfer": None if item.transfer_state is None else str(item.transfer_state),
-        "size_bytes": item.size_bytes,
-        "error": None if item.error is None else item.error.to_dict(),
-    }
 
 
 def _file_row(item: Item) -> tuple[str, ...]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,9 +15,14 @@ from vse.cli.output import duration, emit_json, emit_lines, err, moment, out, si
 from vse.cli.stager import show_troubles
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from vse.app.site import Site
     from vse.staging.eta import Estimate
     from vse.staging.values import RequestStatus
+
+_WATCHED = 20
+_COLOURS = {"done": "green", "failed": "red", "refused": "red", "held": "yellow", "cancelled": "yellow"}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,17 +34,29 @@ def status(
     request: Annotated[
         int | None, typer.Argument(help="A request's number; all of them if left out.")
     ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on showing it, until all has ended.")] = False,
+    every_s: Annotated[
+        float, typer.Option("--every", min=0.1, help="Seconds between two looks.", metavar="SECONDS")
+    ] = 1.0,
     as_json: Json = False,
 ) -> None:
     """Show requests: files here, bytes, rate, when the rest should come, and why a file failed.
+
+    The time is told with its error bars: four times in five it is between the two. With --watch the open
+    requests are shown until they have ended (Ctrl-C ends it earlier); with --json as well, one line a look.
 
     Examples:
 
       vse status
 
       vse status 3 --json
+
+      vse status --watch
     """
     with open_site(context) as site:
+        if watch:
+            _watch(site, request, every_s, as_json)
+            return
         if request is not None:
             (one,) = site.progress.status(site.staging.get([request]))
             if as_json:
@@ -48,11 +69,101 @@ def status(
             emit_lines(map(as_dict, all_of_them))
             return
         rows = [_row(one) for one in all_of_them]
-        table(("request", "state", "files", "bytes", "asked", "by", "dataset"), rows, (0, 2, 3))
+        headings = ("request", "state", "files", "bytes", "asked", "by", "dataset", "expected")
+        table(headings, rows, (0, 2, 3))
         if not rows:
             err.print("No requests yet. Ask for a dataset: vse stage --help", markup=False)
         _show_upstreams(site)
         show_troubles(site)
+
+
+def _watch(site: Site, request: int | None, every_s: float, as_json: bool) -> None:
+    """Show requests as they are until none is open: those that were open at first, and new ones."""
+    from rich.live import Live
+
+    seen: set[int] = set()
+
+    def look() -> list[RequestStatus]:
+        if request is not None:
+            found = site.staging.get([request])
+        else:
+            seen.update(one.id for one in site.staging.list(open_only=True, limit=_WATCHED))
+            found = site.staging.get(sorted(seen)[-_WATCHED:])
+        return site.progress.status(found)
+
+    now = look()
+    with contextlib.suppress(KeyboardInterrupt), ExitStack() as shown:
+        live = None
+        if out.is_terminal and not as_json:
+            live = shown.enter_context(Live(drawn(now), console=out, auto_refresh=False))
+        while True:
+            if as_json:
+                emit_lines(map(as_dict, now))
+            elif live is not None:
+                live.update(drawn(now), refresh=True)
+            else:
+                emit_rows(now)
+            if all(one.request.is_over for one in now):
+                return
+            time.sleep(every_s)
+            now = look()
+
+
+def emit_rows(statuses: Sequence[RequestStatus]) -> None:
+    """Print one line a request, for a pipe."""
+    table((), [_row(one) for one in statuses])
+
+
+def drawn(statuses: Sequence[RequestStatus]) -> Table:
+    """Return requests as a table for a terminal, with a bar, the rate, and when each should be here."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    from vse.staging.values import ItemState
+
+    grid = Table(box=None, pad_edge=False, header_style="bold", expand=False)
+    for heading, right in (
+        ("request", True),
+        ("state", False),
+        ("", False),
+        ("files", True),
+        ("bytes", True),
+        ("rate", True),
+        ("expected in", True),
+        ("by", False),
+        ("dataset", False),
+    ):
+        grid.add_column(heading, justify="right" if right else "left", no_wrap=heading != "dataset")
+    for one in statuses:
+        request, failed = one.request, one.files[ItemState.FAILED]
+        files = Text(f"{one.here_files}/{one.total_files}")
+        if failed:
+            files.append(f" {failed} failed", "red")
+        moves = one.rate_bytes_s is not None and one.running
+        grid.add_row(
+            str(request.id),
+            Text(str(request.state), _COLOURS.get(str(request.state), "")),
+            ProgressBar(max(one.total_bytes, 1), min(one.here_bytes, one.total_bytes), width=20),
+            files,
+            f"{size(one.here_bytes)} of {size(one.total_bytes)}",
+            f"{size(one.rate_bytes_s)}/s" if moves else "",
+            _when(one),
+            request.owner,
+            Text(request.query),
+        )
+    if not statuses:
+        grid.caption = "No open requests."
+    return grid
+
+
+def _when(status: RequestStatus) -> str:
+    if status.request.finished_s is not None:
+        return f"took {duration(status.request.finished_s - status.request.created_s)}"
+    if status.eta is None:
+        return status.note
+    eta = status.eta
+    return f"{duration(eta.likely_s)}  ({duration(eta.low_s)} to {duration(eta.high_s)})"
 
 
 def _show_upstreams(site: Site) -> None:
@@ -69,28 +180,9 @@ def _show_upstreams(site: Site) -> None:
 
 def as_dict(status: RequestStatus) -> dict[str, Any]:
     """Return a request as `--json` shows it everywhere."""
-    request = status.request
-    return {
-        "request": request.id,
-        "query": request.query,
-        "destination": request.destination,
-        "owner": request.owner,
-        "state": str(request.state),
-        "created_s": request.created_s,
-        "finished_s": request.finished_s,
-        "files": {str(state): count for state, count in status.files.items()},
-        "total_bytes": status.total_bytes,
-        "here_bytes": status.here_bytes,
-        "running": status.running,
-        "rate_bytes_s": status.rate_bytes_s,
-        "eta": estimate_as_dict(status.eta),
-        "broken": [{"lfn": broken.lfn, "error": broken.error.to_dict()} for broken in status.broken],
-    }
+    from vse.staging.told import status_to_json
 
-
-def estimate_as_dict(estimate: Estimate | None) -> dict[str, float] | None:
-    """Return when something should have come, as `--json` shows it everywhere."""
-    return None if estimate is None else dict(estimate._asdict())
+    return status_to_json(status)
 
 
 def _row(status: RequestStatus) -> tuple[str, ...]:
@@ -103,6 +195,7 @@ def _row(status: RequestStatus) -> tuple[str, ...]:
         moment(request.created_s),
         request.owner,
         request.query,
+        _when(status),
     )
 
 
@@ -118,6 +211,8 @@ def _show(status: RequestStatus) -> None:
         out.print(f"  moving   {status.running} files{rate}")
     if status.eta is not None:
         out.print(f"  expected {expected(status.eta)}")
+    if status.note:
+        out.print(f"  [yellow]note[/yellow]     {status.note}")
     if request.finished_s is not None:
         took_s = request.finished_s - request.created_s
         out.print(f"  ended    {moment(request.finished_s)}, after {duration(took_s)}")
@@ -130,5 +225,5 @@ def expected(estimate: Estimate) -> str:
     """Return when something should have come, with its error bars."""
     return (
         f"in {duration(estimate.likely_s)} "
-        f"(between {duration(estimate.low_s)} and {duration(estimate.high_s)})"
+        f"(four times in five between {duration(estimate.low_s)} and {duration(estimate.high_s)})"
     )

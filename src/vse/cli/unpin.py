@@ -19,7 +19,9 @@ def add_to(app: typer.Typer) -> None:
 def unpin(
     context: typer.Context,
     query: Annotated[str, typer.Argument(help="As for vse pin.", metavar="[QUERY]")] = "",
-    request: Annotated[int, typer.Option("--request", help="The files of this request.", min=1)] = 0,
+    request: Annotated[
+        int | None, typer.Option("--request", help="The files of this request.", min=1)
+    ] = None,
     se: Annotated[
         str, typer.Option("--se", help="At this storage element; default: stager.destination.")
     ] = "",
@@ -35,7 +37,7 @@ def unpin(
 
       vse unpin --request 12
     """
-    if bool(query) == bool(request):
+    if bool(query) == (request is not None):
         raise BadRequest("unpin files", "it is not said which", "give a dataset, or --request NUMBER")
     from vse.app.pool import require_administrator
 
@@ -43,10 +45,10 @@ def unpin(
         if everybody:
             require_administrator(site, "let go what others pinned")
         owner = None if everybody else Identity.of_process().name
-        if request:
+        if request is not None:
             site.pins.remove_request(request, owner)
             out.print(f"The files of request {request} may go.")
             return
         lfns = (file.entry.lfn for file in site.known_selector.find(DatasetQuery.parse(query)))
         number = site.pins.remove(site.writable(se).name, lfns, owner)
-    out.print(f"{number} pins taken away.")
+    out.print(f"{number} pin{'' if number == 1 else 's'} taken away.")

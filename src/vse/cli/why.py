@@ -35,14 +35,14 @@ def why(
     """
     lfn = Lfn.parse(name)
     with open_site(context) as site:
-        answer = site.explainer.explain(lfn)
-        kept = site.quarantine.of(lfn)
         if as_json:
-            beside = {"pool": site.pool.explain(lfn), "quarantine": [one.to_dict() for one in kept]}
-            emit_json({**answer.to_dict(), **beside})
+            from vse.app.desk import everything_about
+
+            emit_json(everything_about(site, lfn))
             return
+        answer = site.explainer.explain(lfn)
         _show(answer)
-        for one in kept:
+        for one in site.quarantine.of(lfn):
             quarantine.tell_of(one)
         for element, reason in site.pool.explain(lfn).items():
             out.print(f"pool     {element}: {reason}", markup=False)
@@ -98,6 +98,8 @@ def _show_transfer(queued: Queued) -> None:
     elif queued.position == 0:
         where += f", {size(transfer.bytes_done)} of {size(transfer.size_bytes)} moved"
     out.print(where, markup=False)
+    if queued.reason:
+        out.print(f"         {queued.reason}", markup=False)
     for wanting in queued.wanted_by:
         out.print(
             f"         wanted by {wanting.owner} since {moment(wanting.created_s)} "

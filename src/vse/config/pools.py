@@ -24,7 +24,7 @@ class PoolSettings(Section):
     size: Bytes = 0
     """How much VSE may keep there, in bytes or as `10TB`; 0: all of the storage, as it tells its size."""
     high: float = Field(default=0.9, gt=0, le=1)
-    """The high watermark, a fraction of the size: fuller than this, files are thrown away, the oldest first."""
+    """The high watermark, a fraction of the size: fuller than this, files go, the oldest first."""
     low: float = Field(default=0.8, ge=0, le=1)
     """The low watermark: until it is no fuller than this."""
     young_s: float = Field(default=600.0, ge=0)

@@ -224,6 +224,7 @@ attempts = Table(
     Column("started_s", Float, nullable=False),
     Column("ended_s", Float, nullable=False),
     Column("bytes_done", BigInteger, nullable=False),
+    Column("way", Text, nullable=True),  # who moved its bytes, where it worked
     Column("error", Text, nullable=True),  # JSON; None for the one that worked
     sqlite_with_rowid=False,
 )

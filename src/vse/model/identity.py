@@ -32,6 +32,14 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
+def primary_group(user: str) -> str:
+    """Return the name of a user's primary group; empty for a user this machine does not know."""
+    try:
+        return _group_name(pwd.getpwnam(user).pw_gid)
+    except KeyError:
+        return ""
+
+
 def _group_name(gid: int) -> str:
     try:
         return grp.getgrgid(gid).gr_name

@@ -153,7 +153,7 @@ class External:
         known = self._known(transfer)
         local = self._elements.get(transfer.destination).local_path(transfer.lfn)
         if known is not None and local is not None and local.exists():
-            asked = replace(transfer, size_bytes=known.size_bytes, adler32=known.adler32)
+            asked = replace(transfer, size_bytes=known.size_bytes or 0, adler32=known.adler32)
             verified = mover.move(Job(asked, (), job.destination), live, may_read)
             if verified is not None:
                 return verified._replace(source=url, url=answer.endpoint or None)

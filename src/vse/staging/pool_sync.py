@@ -118,9 +118,9 @@ class PoolSync:
                     if self._elements.name_of(replica.se) == element:
                         stored, guid = stored_as(storage, replica, file.entry.guid)
                         asked[stored], guids[stored] = (Lfn(lfn), replica.se), guid
-            for stored, error in storage.stat(list(asked), guids).failed.items():
+            for missing, error in storage.stat(list(asked), guids).failed.items():
                 if isinstance(error, NoSuchFile):
-                    lost, name = asked[Lfn(stored)]
+                    lost, name = asked[Lfn(missing)]
                     vanished += len(self._catalogue.remove_replicas([lost], name).ok)
 
     def _ids(self, element: str) -> list[int]:

@@ -15,15 +15,18 @@ import sqlalchemy as sa
 
 from vse.db import Database
 from vse.db.prepared import chunks
-from vse.db.tables import transfers
+from vse.db.tables import request_items, requests, transfers
 from vse.db.tables_pool import evictions, holdings, quotas, reservations
 from vse.errors import QuotaExceeded, StorageFull, VseError
-from vse.model import Clock, Lfn
+from vse.model import Clock, DatasetQuery, Lfn
+from vse.model.identity import primary_group
+from vse.model.query import NamedQuery
 from vse.model.sizes import show_bytes
 from vse.staging import accounts
 from vse.staging.accounts import ITSELF, Account, Change, Used
 from vse.staging.capacity import Bound, Capacity
 from vse.staging.quotas import ANY, limit_of, limits_at
+from vse.staging.values import OPEN_REQUEST
 from vse.transfer import instance
 from vse.transfer.lifecycle import State
 
@@ -70,11 +73,13 @@ class Reservations:
         capacity: Capacity,
         clock: Clock = time.time,
         make_room: Callable[[Shortage], bool] = lambda _: False,
+        group_of: Callable[[str], str] = primary_group,
     ) -> None:
         self._database = database
         self._capacity = capacity
         self._clock = clock
         self._make_room = make_room
+        self._group_of = group_of
 
     def reserve(
         self,
@@ -87,11 +92,16 @@ class Reservations:
         holder: str = "",
     ) -> None:
         """Keep space for a file that is about to be written. Idempotent; ``holder`` is a name of
-        `vse.transfer.instance`, of whoever writes it.
+        `vse.transfer.instance`, of whoever writes it. Where left out, ``group`` is the owner's primary one,
+        and ``dataset`` the one that the oldest open request for the file names.
 
         Raises `QuotaExceeded` or `StorageFull` (both retryable), with nothing kept, where the file would not
         fit even when all had gone that may go.
         """
+        if not self._kept(element):
+            return
+        group = group or self._group_of(owner)
+        dataset = dataset or self._dataset_of(element, lfn)
         wanted = _Wanted(element, lfn, size_bytes, owner, group, dataset, holder)
         shortage = self._try(wanted)
         if shortage is not None and self.free_dead(element):
@@ -167,10 +177,25 @@ class Reservations:
             found = sa.select(sa.exists().where(quotas.c.element.in_([ANY, element])))
             return bool(connection.execute(found).scalar())
 
+    def _dataset_of(self, element: str, lfn: Lfn) -> str:
+        """Return the name of the dataset that a file is brought for; empty where it is for none."""
+        query = (
+            sa.select(requests.c.query)
+            .join(request_items, request_items.c.request_id == requests.c.id)
+            .join(transfers, transfers.c.id == request_items.c.transfer_id)
+            .where(
+                transfers.c.lfn == lfn,
+                transfers.c.destination == element,
+                requests.c.state.in_(OPEN_REQUEST),
+            )
+            .order_by(requests.c.id)
+        )
+        with self._database.read() as connection:
+            asked = [DatasetQuery.parse(text) for (text,) in connection.execute(query)]
+        return next((one.name for one in asked if isinstance(one, NamedQuery)), "")
+
     def _try(self, wanted: _Wanted, *, anew: bool = False) -> Shortage | None:
         """Reserve, or return what stands in the way."""
-        if not self._kept(wanted.element):
-            return None
         bounds = self._capacity.bounds(wanted.element, anew=anew)
         try:
             with self._database.write() as connection:

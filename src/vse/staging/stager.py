@@ -107,8 +107,8 @@ class Stager:
     def run(self, stop: threading.Event, until: Sequence[int] | None = None) -> None:
         """Work until ``stop`` is set, or until the requests ``until`` have ended (only their files then).
 
-        However it ends, running moves are ended, their partial files removed, and they are back in the
-        queue, with no failure counted. An error of the database ends it as well. In the main thread
+        However it ends, running moves are ended, half of their files kept or removed, and they are back in
+        the queue, with no failure counted. An error of the database ends it as well. In the main thread
         Ctrl-C is such a stop, and is raised when all is in order.
         """
         with CtrlC(self.wake) as ctrl_c:
@@ -313,7 +313,7 @@ class Stager:
         try:
             moved = self._mover.move(job, live, partial(self._may_read, live))
         finally:
-            if moved is None:
+            if moved is None and not live.given_up:
                 room.release(one.destination, one.lfn)
         return moved
 
@@ -413,8 +413,10 @@ class Stager:
         }
         try:
             gone = self._parts.queue.heartbeat(self.owner, progress)
+            self._stagers = self._parts.queue.stagers()
         except VseError:
             return  # the next beat comes before the lease ends
+        self._caps.set(Rates.of(self._settings), self._stagers)
         for key in gone:
             live = running[key]
             live.end(Interrupted(f"finish {live.transfer.lfn}", "it was cancelled, or taken over"))

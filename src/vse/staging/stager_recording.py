@@ -156,7 +156,7 @@ class Recorder:
         live, moved, error = outcome.live, outcome.moved, outcome.error
         if moved is not None and unregistered is None:
             came = moved.size_bytes if moved.moved_bytes is None else moved.moved_bytes
-            return Succeeded(moved.source, came if moved.source else 0)
+            return Succeeded(moved.source, came if moved.source else 0, moved.way)
         error = unregistered or error
         if error is None or isinstance(error, Interrupted):
             return PutBack(url_of(live), live.bytes_done)

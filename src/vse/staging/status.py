@@ -7,109 +7,81 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from vse.config.settings import StagerSettings
 from vse.db import Database
 from vse.db.tables import request_items, transfers
 from vse.errors import GivenUp
 from vse.model import Clock, Lfn
-from vse.staging.eta import Estimate, Rate, Sample, estimate, measure
-from vse.staging.values import Broken, ItemState, Request, RequestStatus
-from vse.transfer.lifecycle import State
+from vse.staging.eta import Estimate, Rate
+from vse.staging.eta_rows import Destination, Forecasts, read_destination
+from vse.staging.values import Broken, ItemState, Request, RequestState, RequestStatus
+from vse.transfer.lifecycle import Policy, State, Transfer
+from vse.transfer.queue import Queue
 from vse.transfer.rows import error_of
+from vse.transfer.shares import Slots
 
-_RECENT = 500
 _BROKEN_SHOWN = 20
+NOT_MEASURED = "nothing was measured yet"
+NOTHING_MOVES = "nothing moves now; is a stager running? See: vse stager list"
 
 
 class Progress:
-    """Looks at requests and the queue; writes nothing."""
+    """Looks at requests and the queue; writes nothing. ``settings``: by which the stagers work."""
 
-    def __init__(self, database: Database, clock: Clock = time.time) -> None:
+    def __init__(
+        self, database: Database, clock: Clock = time.time, settings: StagerSettings | None = None
+    ) -> None:
+        settings = settings or StagerSettings()
+        policy = Policy.of(settings)
+        self.slots = Slots.of(settings)
         self._database = database
         self._clock = clock
+        self._forecasts = Forecasts(Queue(database, policy, clock), self.slots, policy)
 
     def status(self, requests: Sequence[Request]) -> list[RequestStatus]:
         """Return how far each request is."""
         with self._database.read() as connection:
-            return [self._one(connection, request) for request in requests]
+            known: dict[str, Destination] = {}
+            return [self._one(connection, request, known) for request in requests]
 
     def rate(self, destination: str) -> Rate | None:
         """Return what the transfers to a storage element carry, or carried when they last ran."""
         with self._database.read() as connection:
-            return self._rate(connection, destination)
+            history = read_destination(connection, destination, self._clock()).history
+        return history.rate if history else None
 
-    def arrival(self, destination: str, place: int, not_before_s: float) -> Estimate | None:
-        """Return when a transfer that is queued at ``place`` will be here."""
+    def arrival(self, transfer: Transfer) -> Estimate | None:
+        """Return when a transfer that has not ended will be here."""
         with self._database.read() as connection:
-            rate = self._rate(connection, destination)
-            return self._arrival(connection, destination, rate, place, not_before_s)
+            at = read_destination(connection, transfer.destination, self._clock())
+            return self._forecasts.of_transfer(connection, at, transfer)
 
-    def _one(self, connection: sa.Connection, request: Request) -> RequestStatus:
+    def _one(
+        self, connection: sa.Connection, request: Request, known: dict[str, Destination]
+    ) -> RequestStatus:
         files, sizes = _by_state(connection, request.id)
-        running, running_bytes = _running(connection, request.id)
-        rate = self._rate(connection, request.destination)
-        eta = None
-        if files[ItemState.WAITING]:
-            last = (
-                sa.select(sa.func.max(transfers.c.place), sa.func.max(transfers.c.not_before_s))
-                .join(request_items, request_items.c.transfer_id == transfers.c.id)
-                .where(request_items.c.request_id == request.id, request_items.c.state == ItemState.WAITING)
-            )
-            place, not_before_s = connection.execute(last).one()
-            eta = self._arrival(connection, request.destination, rate, place or 0, not_before_s or 0.0)
+        if request.destination not in known:
+            known[request.destination] = read_destination(connection, request.destination, self._clock())
+        at = known[request.destination]
+        running, running_bytes, eta, note = 0, 0, None, ""
+        if request.state is RequestState.HELD:
+            note = "it waits for approval; see: vse request approve --help"
+        elif files[ItemState.WAITING]:
+            running, running_bytes = _running(connection, request.id)
+            eta = self._forecasts.of_request(connection, at, request.id)
+            note = NOT_MEASURED if eta is None else ""
+            note = note if at.running else NOTHING_MOVES
         return RequestStatus(
             request,
             files,
             sum(sizes.values()),
             sizes[ItemState.HERE] + sizes[ItemState.DONE] + running_bytes,
             running,
-            rate.bytes_per_s if rate else None,
+            at.history.rate.bytes_per_s if at.history and at.history.rate else None,
             eta,
             _broken(connection, request.id),
+            note,
         )
-
-    def _rate(self, connection: sa.Connection, destination: str) -> Rate | None:
-        now_s = self._clock()
-        times = (transfers.c.started_s, transfers.c.finished_s, transfers.c.size_bytes)
-        done = (
-            sa.select(*times)
-            .where(
-                transfers.c.destination == destination,
-                transfers.c.state == State.DONE,
-                transfers.c.finished_s.is_not(None),
-            )
-            .order_by(transfers.c.finished_s.desc())
-            .limit(_RECENT)
-        )
-        moving = sa.select(transfers.c.started_s, transfers.c.bytes_done).where(
-            transfers.c.destination == destination,
-            transfers.c.state == State.RUNNING,
-            transfers.c.bytes_done > 0,
-        )
-        samples = [Sample(*row) for row in connection.execute(done) if row[0] is not None]
-        samples += [Sample(start_s, now_s, size) for start_s, size in connection.execute(moving)]
-        return measure(samples)
-
-    def _arrival(
-        self,
-        connection: sa.Connection,
-        destination: str,
-        rate: Rate | None,
-        place: int,
-        not_before_s: float,
-    ) -> Estimate | None:
-        count, size, moved = connection.execute(
-            sa.select(
-                sa.func.count(),
-                sa.func.coalesce(sa.func.sum(transfers.c.size_bytes), 0),
-                sa.func.coalesce(sa.func.sum(transfers.c.bytes_done), 0),
-            ).where(
-                transfers.c.destination == destination,
-                transfers.c.state.in_((State.QUEUED, State.WAITING, State.RUNNING)),
-                transfers.c.place <= place,
-            )
-        ).one()
-        wait_s = max(0.0, not_before_s - self._clock())
-        return estimate(rate, max(0, int(size) - int(moved)), int(count), wait_s)
 
 
 def _by_state(

@@ -118,7 +118,7 @@ class RequestStatus:
 
     ``rate_bytes_s`` is what the site's transfers carried lately; ``eta`` is None where nothing was
     measured or nothing is waiting. ``broken`` holds the first files that failed, ``files[FAILED]`` counts
-    all of them.
+    all of them. ``note`` says why nothing moves, or nothing can be said of the time.
     """
 
     request: Request
@@ -129,6 +129,7 @@ class RequestStatus:
     rate_bytes_s: float | None
     eta: Estimate | None
     broken: tuple[Broken, ...]
+    note: str = ""
 
     @property
     def total_files(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,14 +14,15 @@ from vse.catalogue.port import Names
 from vse.db import Database
 from vse.db.tables import directories, files, request_items, requests
 from vse.errors import BadRequest, BadSettings, NoPlan, NoSuchElement, VseError
-from vse.model import Clock, Entry, Lfn, Replica
+from vse.model import Entry, Lfn, Replica
 from vse.staging.eta import Estimate
-from vse.staging.status import Progress
+from vse.staging.status import NOT_MEASURED, Progress
 from vse.staging.values import OPEN_REQUEST
 from vse.storage.element import Elements, ReadSource
 from vse.storage.negotiation import Rejected
 from vse.transfer.lifecycle import Attempt, State, Transfer
 from vse.transfer.queue import Queue
+from vse.transfer.shares import Slots, Usage
 
 _UNREADABLE = (NoPlan, BadRequest, BadSettings)
 """Why a copy cannot be read as things are: the settings, its place, or a driver that is not installed."""
@@ -55,7 +55,8 @@ class Wanting:
 class Queued:
     """A transfer of the file: where it stands, every attempt, and when it should be through.
 
-    ``position`` is 1 for the next in the queue, 0 where it runs, None where it has ended.
+    ``position`` is 1 for the next in the queue, 0 where it runs, None where it has ended. ``reason`` says
+    why it is where it is.
     """
 
     transfer: Transfer
@@ -64,6 +65,7 @@ class Queued:
     attempts: tuple[Attempt, ...]
     wanted_by: tuple[Wanting, ...]
     arrival: Estimate | None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +99,13 @@ class Explainer:
         names: Names,
         elements: Elements,
         queue: Queue,
-        clock: Clock = time.time,
+        progress: Progress,
     ) -> None:
         self._database = database
         self._names = names
         self._elements = elements
         self._queue = queue
-        self._progress = Progress(database, clock)
+        self._progress = progress
 
     def explain(self, lfn: Lfn) -> Why:
         """Return what is known of a file; raises `NoSuchEntry` where its name is not known."""
@@ -151,9 +153,12 @@ class Explainer:
         elif transfer.state is State.RUNNING:
             position = 0
         if position is not None:
-            arrival = self._progress.arrival(transfer.destination, transfer.place, transfer.not_before_s)
+            arrival = self._progress.arrival(transfer)
         tried = tuple(self._queue.attempts_of(transfer.id))
-        return Queued(transfer, position, ahead_bytes, tried, self._wanted_by(transfer), arrival)
+        reason = waits_for(transfer, self._queue.running_by(), self._progress.slots)
+        if position is not None and arrival is None:
+            reason = f"{reason}; {NOT_MEASURED}"
+        return Queued(transfer, position, ahead_bytes, tried, self._wanted_by(transfer), arrival, reason)
 
     def _wanted_by(self, transfer: Transfer) -> tuple[Wanting, ...]:
         query = (
@@ -173,6 +178,37 @@ class Explainer:
         )
         with self._database.read() as connection:
             return connection.execute(query).scalar()
+
+
+def waits_for(transfer: Transfer, running: Mapping[tuple[str, str], int], slots: Slots) -> str:
+    """Return why a transfer is where it is, for people; ``running`` as `Queue.running_by` returns it."""
+    source, destination = transfer.source_se or "", transfer.destination
+    match transfer.state:
+        case State.HELD:
+            return "a request that wants it waits for approval"
+        case State.WAITING:
+            cause = f": {transfer.error}" if transfer.error else ""
+            until = datetime.fromtimestamp(transfer.not_before_s, UTC).isoformat(timespec="seconds")
+            return f"it is tried again at {until}{cause}"
+        case State.RUNNING:
+            return f"it is being read from {transfer.source or source or 'its source'}"
+        case State.QUEUED:
+            return _no_slot(source, destination, running, slots)
+        case _:
+            return str(transfer.error or "")
+
+
+def _no_slot(source: str, destination: str, running: Mapping[tuple[str, str], int], slots: Slots) -> str:
+    turned = {(to, come_from): number for (come_from, to), number in running.items()}
+    if Usage(slots, turned).free(destination, source):
+        return "slots are free: it is its turn when those before it have been taken"
+    if sum(running.values()) >= slots.overall:
+        return f"all {slots.overall} slots are taken"
+    if sum(number for (_, to), number in running.items() if to == destination) >= slots.to_destination(
+        destination
+    ):
+        return f"all {slots.to_destination(destination)} slots to {destination} are taken"
+    return f"all {slots.from_source(source)} slots from {source} are taken"
 
 
 def _reasons(rejected: Sequence[Rejected]) -> str:

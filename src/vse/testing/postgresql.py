@@ -33,11 +33,21 @@ def running_postgresql(programs: Path, *settings: str) -> Iterator[str]:
         shutil.chown(place, "postgres", "postgres")
         user = {"user": "postgres"}
     given = " ".join(f"-c {setting}" for setting in ("listen_addresses=", "fsync=off", *settings))
-    control = [programs / "pg_ctl", "-D", place / "data", "-w", "-l", place / "log"]
-    initialise = [programs / "initdb", "-D", place / "data", "-A", "trust", "-U", "vse", "-E", "UTF8"]
+    control: list[Any] = [programs / "pg_ctl", "-D", place / "data", "-w", "-l", place / "log"]
+    initialise: list[Any] = [
+        programs / "initdb",
+        "-D",
+        place / "data",
+        "-A",
+        "trust",
+        "-U",
+        "vse",
+        "-E",
+        "UTF8",
+    ]
     quiet: dict[str, Any] = {"check": True, "stdout": subprocess.DEVNULL, "cwd": "/", **user}
     try:
-        subprocess.run([*initialise, "--locale=C.UTF-8"], **quiet)
+        subprocess.run(initialise, **quiet)
         subprocess.run([*control, "-o", f"-k {place} {given}", "start"], **quiet)
         try:
             yield f"postgresql+psycopg://vse@/postgres?host={place}"

@@ -88,7 +88,7 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at a transfer; ``error`` is None for the one that worked."""
+    """One try at a transfer; ``error`` is None for the one that worked. ``way``: who moved its bytes then."""
 
     transfer_id: int
     number: int
@@ -97,6 +97,7 @@ class Attempt:
     ended_s: float
     bytes_done: int
     error: VseError | None
+    way: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,7 @@ class Succeeded:
 
     source: str | None
     bytes_done: int
+    way: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,7 +394,7 @@ def _progressed(transfer: Transfer, event: Progressed, now_s: float, policy: Pol
 def _succeeded(transfer: Transfer, event: Succeeded, now_s: float) -> Step:
     source = event.source or transfer.source
     done = replace(_unleased(transfer), state=State.DONE, source=source, finished_s=now_s, error=None)
-    attempt = _attempt(transfer, now_s, None, source, event.bytes_done)
+    attempt = replace(_attempt(transfer, now_s, None, source, event.bytes_done), way=event.way)
     return replace(done, bytes_done=transfer.size_bytes), (KeepAttempt(attempt),)
 
 

@@ -316,6 +316,14 @@ class Queue:
             found = _running(connection)
         return {(source_se, destination): number for (destination, source_se), number in found.items()}
 
+    def stagers(self) -> int:
+        """Return how many stagers move files now."""
+        owners = sa.select(sa.func.count(transfers.c.lease_owner.distinct())).where(
+            transfers.c.state == State.RUNNING
+        )
+        with self._database.read() as connection:
+            return int(connection.execute(owners).scalar_one())
+
     def ahead(self, transfer: Transfer, destination: str | None = None) -> Tally:
         """Return what is queued before ``transfer`` or running: its position is ``files + 1``.
 

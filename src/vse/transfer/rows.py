@@ -95,6 +95,7 @@ def keep(connection: sa.Connection, tried: Sequence[Attempt]) -> None:
                 "started_s": one.started_s,
                 "ended_s": one.ended_s,
                 "bytes_done": one.bytes_done,
+                "way": one.way,
                 "error": error_text(one.error),
             }
             for one in tried

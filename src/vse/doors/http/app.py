@@ -19,6 +19,7 @@ from vse.doors.http.data import METHODS, DataTree
 from vse.doors.http.exchange import Disconnected, Exchange, Refused, is_data
 from vse.doors.http.files import DoorFiles
 from vse.doors.http.names import NamesService
+from vse.doors.http.staging import STAGING_PATH, Desk, StagingService
 from vse.doors.http.threads import blocking
 from vse.doors.http.whole import WholeNames
 from vse.errors import NoSuchFile, Unsupported, VseError, http_status
@@ -49,8 +50,22 @@ def _told(figures: Callable[[], bytes]) -> Callable[[Request], Awaitable[Respons
     return tell
 
 
+def _staging_routes(staging: StagingService) -> list[GuardedRoute]:
+    one = f"{STAGING_PATH}/requests/{{number}}"
+    return [
+        GuardedRoute(Route(f"{STAGING_PATH}/requests", staging.list, methods=["GET"]), Need.FIGURES),
+        GuardedRoute(Route(one, staging.show, methods=["GET"]), Need.FIGURES),
+        GuardedRoute(Route(f"{STAGING_PATH}/why", staging.why, methods=["GET"]), Need.FIGURES),
+        GuardedRoute(Route(f"{STAGING_PATH}/requests", staging.ask, methods=["POST"]), Need.WRITE),
+        GuardedRoute(Route(f"{one}/cancel", staging.cancel, methods=["POST"]), Need.WRITE),
+    ]
+
+
 def _api_routes(
-    names: NamesService | None, whole: WholeNames | None, metrics: Callable[[], bytes] | None
+    names: NamesService | None,
+    whole: WholeNames | None,
+    metrics: Callable[[], bytes] | None,
+    staging: StagingService | None,
 ) -> tuple[GuardedRoute, ...]:
     """Every route beside ``/data``. Only the health check is open, and it tells nothing."""
     routes = [GuardedRoute(Route(HEALTH, _health, methods=["GET"]), Need.NOTHING)]
@@ -70,6 +85,8 @@ def _api_routes(
             routes.append(GuardedRoute(route, Need.WRITE))
     if metrics is not None:
         routes.append(GuardedRoute(Route(METRICS, _told(metrics), methods=["GET"]), Need.FIGURES))
+    if staging is not None:
+        routes += _staging_routes(staging)
     return tuple(routes)
 
 
@@ -87,8 +104,9 @@ class HttpDoor:
         names: NamesService | None,
         metrics: Callable[[], bytes] | None = None,
         whole: WholeNames | None = None,
+        staging: StagingService | None = None,
     ) -> None:
-        self.routes = _api_routes(names, whole, metrics)
+        self.routes = _api_routes(names, whole, metrics, staging)
         self._access = access
         self._data = data
 
@@ -133,12 +151,16 @@ class HttpDoor:
             raise type(error)("answer the request", "the catalogue of this site failed") from error
 
     def _route(self, exchange: Exchange) -> GuardedRoute | None:
+        """Return the route of a request; of a path without this method, the first of its routes."""
+        partly: GuardedRoute | None = None
         for guarded in self.routes:
             match, child_scope = guarded.route.matches(exchange.scope)
-            if match is not Match.NONE:
+            if match is Match.FULL:
                 exchange.scope.update(child_scope)
                 return guarded
-        return None
+            if match is Match.PARTIAL and partly is None:
+                partly = guarded
+        return partly
 
     async def _tell(self, exchange: Exchange, refused: Refused) -> None:
         cause = refused.__cause__ or refused.error.__cause__ or refused.error
@@ -165,6 +187,7 @@ def create_app(
     metrics: Callable[[], bytes] | None = None,
     whole: Catalogue | None = None,
     read: Callable[[Lfn], None] = lambda _: None,
+    desk: Desk | None = None,
 ) -> HttpDoor:
     """Return the door's application.
 
@@ -172,7 +195,9 @@ def create_app(
     the storage element ``element`` are told with their URL at this door. ``metrics`` is what ``/metrics``
     tells, to those with the token only. ``whole`` is the catalogue that those may read and change under
     ``/api/v1/names`` who may write through this door. ``read`` is told of every file that is read.
+    ``desk`` answers under ``/api/v1/staging``, to those with the token only.
     """
     data = None if files is None else DataTree(files, read=read)
     names = None if catalogue is None else NamesService(catalogue, element)
-    return HttpDoor(access, data, names, metrics, None if whole is None else WholeNames(whole))
+    staging = None if desk is None else StagingService(desk)
+    return HttpDoor(access, data, names, metrics, None if whole is None else WholeNames(whole), staging)

@@ -26,7 +26,7 @@ from vse.errors import BadLfn, BadRequest, UpstreamGarbage, VseError, http_statu
 from vse.model import BulkResult, Lfn
 
 _ROWS_A_LINE = 100
-_LINES_AT_ONCE = 5
+_LINES_AT_ONCE = 2
 _MAX_ID = 2**63
 
 Read = Callable[[Any], Any]
@@ -94,30 +94,40 @@ def _read(call: Call, body: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _streamed(call: Call, given: dict[str, Any]) -> Response:
-    """Answer with all rows. What fails before the first one gets a status; later, an error line.
-
-    What is the site's own trouble only breaks the answer off: it is for its log.
-    """
-    listed = batches(lambda: call.do(**given), _ROWS_A_LINE * _LINES_AT_ONCE)
+    """Answer with all rows. What fails before the first one gets a status; later, an error line."""
+    listed = batches(lambda: _with_its_error(call, given), _ROWS_A_LINE * _LINES_AT_ONCE)
     first: list[Any] = await anext(listed, [])
+    if first and isinstance(first[0], VseError):
+        await listed.aclose()
+        raise first[0]
 
     async def lines() -> AsyncIterator[bytes]:
         count = 0
-        try:
-            async with contextlib.aclosing(listed):
-                batch = first
-                while batch:
-                    count += len(batch)
-                    yield _lines([call.row(value) for value in batch])
-                    batch = await anext(listed, [])
-        except VseError as error:
-            if http_status(error) >= 500:
-                raise
-            yield dumps({"error": error.to_dict()}) + b"\n"
-        else:
-            yield dumps({"end": count}) + b"\n"
+        end: dict[str, Any] | None = None
+        async with contextlib.aclosing(listed):
+            batch = first
+            while batch:
+                if isinstance(batch[-1], VseError):
+                    end = {"error": batch.pop().to_dict()}
+                count += len(batch)
+                yield _lines([call.row(value) for value in batch])
+                batch = await anext(listed, [])
+        yield dumps(end or {"end": count}) + b"\n"
 
     return StreamingResponse(lines(), media_type=NDJSON)
+
+
+def _with_its_error(call: Call, given: dict[str, Any]) -> Iterator[Any]:
+    """Yield what a call does, and the error that it ends with.
+
+    What is the site's own trouble only breaks the answer off: it is for its log.
+    """
+    try:
+        yield from call.do(**given)
+    except VseError as error:
+        if http_status(error) >= 500:
+            raise
+        yield error
 
 
 def _lines(told: Sequence[Any]) -> bytes:

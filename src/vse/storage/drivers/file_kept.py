@@ -31,11 +31,11 @@ class KeptUpload(FileUpload):
         self, base: Path, path: str, target: Path, size_bytes: int, checksum: Checksum | None, name: str
     ) -> None:
         self._opened = _open_kept(_kept_path(base, name))
-        super().__init__(base, path, target, size_bytes, checksum)
-        self.kept_bytes = os.fstat(self._descriptor).st_size
+        self.kept_bytes = os.fstat(self._opened[0]).st_size
         if self.kept_bytes > size_bytes:
-            os.ftruncate(self._descriptor, 0)
+            os.ftruncate(self._opened[0], 0)  # before space is reserved, which it would give back
             self.kept_bytes = 0
+        super().__init__(base, path, target, size_bytes, checksum)
 
     @property
     def seen(self) -> Adler32:
@@ -51,8 +51,7 @@ class KeptUpload(FileUpload):
             for piece in _pieces(descriptor, self.kept_bytes):
                 self._declared.update(piece)
                 note(self.seen.size_bytes)
-            os.ftruncate(descriptor, self.seen.size_bytes)
-            os.lseek(descriptor, 0, os.SEEK_END)
+            os.lseek(descriptor, self.seen.size_bytes, os.SEEK_SET)
         except OSError as error:
             raise mapped(self._wanted, error) from error
 

@@ -133,6 +133,7 @@ def upgrade() -> None:
         sa.Column("started_s", sa.Float(), nullable=False),
         sa.Column("ended_s", sa.Float(), nullable=False),
         sa.Column("bytes_done", sa.BigInteger(), nullable=False),
+        sa.Column("way", sa.Text(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(
             ["transfer_id"], ["transfers.id"], name=op.f("fk_attempts_transfer_id"), ondelete="CASCADE"

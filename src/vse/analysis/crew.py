@@ -1,0 +1,257 @@
+"""The workers of an analysis: who is there, what each has in hand, and who has been silent for too long."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from vse.analysis.packetizer import Packet, Packetizer
+from vse.analysis.partials import Partials
+from vse.analysis.places import host_of, site_of
+from vse.analysis.runs import AnalysisOptions, Event
+from vse.analysis.script import ScriptSource
+from vse.analysis.worker import Order, TaskAnswer, run_task
+from vse.analysis.worker_partials import Where, forget
+
+MOST_REFUSALS = 8
+"""So many workers that get nothing, one after the other: the others will not get anything either."""
+
+
+class Task(NamedTuple):
+    """Packets on their way through a worker. ``partial``: the accumulator that they add to."""
+
+    worker: str
+    packets: list[Packet]
+    partial: int
+    future: Any
+
+
+@dataclass(slots=True)
+class _Member:
+    """A worker. ``heard_s``: when it answered last, or was given work while it had none."""
+
+    slots: int
+    heard_s: float
+    tasks: dict[int, int] = field(default_factory=dict)
+    """How many entries each of its tasks has, the oldest first."""
+    entry_s: float | None = None
+    """What an entry took in its last task."""
+
+
+class Crew:
+    """Gives packets to workers, and takes their answers; everything goes through the packetizer's books."""
+
+    def __init__(
+        self,
+        client: Any,
+        packetizer: Packetizer,
+        partials: Partials,
+        options: AnalysisOptions,
+        source: ScriptSource,
+        run: str,
+        order: Callable[[Packet], Order],
+        tell: Callable[[Event], None],
+    ) -> None:
+        self.client = client
+        self.packetizer = packetizer
+        self.partials = partials
+        self.options = options
+        self.source = source
+        self.run = run
+        self.order = order
+        self.tell = tell
+        self.tasks: dict[int, Task] = {}
+        self.members: dict[str, _Member] = {}
+        self.wanting: dict[str, None] = {}
+        """Workers that could do more than they have in hand."""
+        self.stalled: dict[str, dict[int, Any]] = {}
+        """Workers that were silent for too long, with the futures that may yet tell that they are back."""
+        self.shares: dict[str, int] = {}
+        self.seen = 0
+        self.lost = 0
+        self._task_count = 0
+
+    # Who is there
+
+    def watch(self) -> None:
+        self.client.subscribe_topic("all", self._hear)
+        for worker in self.client.scheduler_info(n_workers=-1)["workers"]:
+            self.tell(Event("joined", worker))
+
+    def _hear(self, event: tuple[float, Any]) -> None:
+        """Called by the client's own thread with the news of the scheduler."""
+        message = event[1]
+        kind = {"add-worker": "joined", "remove-worker": "left"}.get(message.get("action", ""))
+        if kind is not None:
+            self.tell(Event(kind, message["worker"]))
+
+    def joined(self, worker: str) -> None:
+        if worker not in self.members and worker not in self.stalled:
+            self.members[worker] = _Member(self.options.tasks_per_worker, time.monotonic())
+            self.wanting[worker] = None
+            self.seen += 1
+            host = host_of(worker)
+            self.packetizer.add_worker(worker, host, site_of(host, self.options.sites))
+
+    def left(self, worker: str) -> None:
+        """A worker is gone for good."""
+        futures = list(self.stalled.pop(worker, {}).values())
+        if worker in self.members:
+            futures = [task.future for task in self._drop(worker).values()]
+        if futures:
+            asyncio.run_coroutine_threadsafe(self._cancel(futures), self.client.loop.asyncio_loop)
+
+    def _drop(self, worker: str) -> dict[int, Task]:
+        """Do everything again that only this worker has; return its tasks."""
+        self.lost += 1
+        member = self.members.pop(worker)
+        self.wanting.pop(worker, None)
+        tasks = {number: self.tasks.pop(number) for number in member.tasks}
+        done = self.packetizer.entries_done_by()[worker]
+        self.shares[worker] = self.shares.get(worker, 0) + done
+        self.packetizer.worker_lost(worker)
+        asked_for = [partial for partial in self.partials.of(worker) if partial.future is not None]
+        lost = [partial.number for partial in self.partials.of(worker) if partial not in asked_for]
+        self.undo(worker, lost)
+        return tasks
+
+    def undo(self, worker: str, partials: list[int]) -> None:
+        """Partial results of a worker are gone: what they hold is to be processed again."""
+        for packet in self.partials.lost(partials):
+            before = self.packetizer.ledger.entries_done
+            self.packetizer.undone(packet)
+            gone = before - self.packetizer.ledger.entries_done
+            self.shares[worker] = self.shares.get(worker, 0) - gone
+
+    def entries_by_worker(self) -> dict[str, int]:
+        """Entries in the result, or on their way there, by the worker that processed them."""
+        here = self.packetizer.entries_done_by()
+        names = [*self.shares, *(name for name in here if name not in self.shares)]
+        return {name: self.shares.get(name, 0) + here.get(name, 0) for name in names}
+
+    async def _cancel(self, futures: list[Any]) -> None:
+        with suppress(Exception):
+            await self.client.cancel(futures)
+
+    # Who is silent
+
+    def drop_the_silent(self) -> None:
+        """Take their packets from workers that have been silent for a multiple of what these should take."""
+        now = time.monotonic()
+        for worker, member in list(self.members.items()):
+            if member.tasks and now - member.heard_s > self._patience_s(member):
+                tasks = self._drop(worker)
+                self.stalled[worker] = {number: task.future for number, task in tasks.items()}
+                asyncio.run_coroutine_threadsafe(self._restart(worker), self.client.loop.asyncio_loop)
+
+    def _patience_s(self, member: _Member) -> float:
+        if member.entry_s is None:
+            return 2 * self.options.stall_s
+        entries = next(iter(member.tasks.values()))
+        return max(self.options.stall_s, self.options.stall_factor * entries * member.entry_s)
+
+    async def _restart(self, worker: str) -> None:
+        """Let its nanny kill it and start another; without one it may come back by itself."""
+        with suppress(Exception):
+            await self.client.restart_workers([worker], timeout=30, raise_for_error=False)
+
+    def late(self, number: int) -> None:
+        """A task is answered that nobody waits for: its worker is back, and its answer is void."""
+        for worker, futures in list(self.stalled.items()):
+            if futures.pop(number, None) is not None:
+                del self.stalled[worker]
+                self.joined(worker)
+
+    # Tasks
+
+    def hand_out(self) -> None:
+        """Give every worker that wants it work, in turns."""
+        refused = 0
+        for worker in list(self.wanting):
+            if not self.packetizer.has_work or refused >= MOST_REFUSALS:
+                return
+            del self.wanting[worker]
+            member = self.members[worker]
+            while len(member.tasks) < member.slots:
+                packets = self.packetizer.next_packets(worker)
+                if not packets:
+                    refused += 1
+                    self.wanting[worker] = None
+                    break
+                refused = 0
+                self._submit(worker, member, packets)
+
+    def _submit(self, worker: str, member: _Member, packets: list[Packet]) -> None:
+        self._task_count += 1
+        number = self._task_count
+        partial = self.partials.send(worker)
+        where = Where(self.run, partial, self.options.max_output_bytes)
+        orders = [self.order(packet) for packet in packets]
+        payload = pickle.dumps((self.source, orders, self.options.dataset, where), protocol=5)
+        future = self.client.submit(
+            run_task,
+            payload,
+            key=f"{self.run}-{number}",
+            workers=[worker],
+            allow_other_workers=False,
+            pure=False,
+            priority=-number,
+        )
+        self.tasks[number] = Task(worker, packets, partial, future)
+        if not member.tasks:
+            member.heard_s = time.monotonic()
+        member.tasks[number] = sum(packet.entries for packet in packets)
+        asyncio.run_coroutine_threadsafe(self._follow(number, future), self.client.loop.asyncio_loop)
+
+    async def _follow(self, number: int, future: Any) -> None:
+        """Bring the answer of a task into the loop; of a cancelled one, nobody will want it."""
+        try:
+            answer = await future
+        except Exception as error:
+            self.tell(Event("crashed", error, number))
+        else:
+            self.tell(Event("answered", answer, number))
+
+    def take_back(self, number: int) -> Task | None:
+        """Return a task that has ended; None where it is not wanted any more."""
+        task = self.tasks.pop(number, None)
+        if task is None:
+            self.late(number)
+            return None
+        member = self.members[task.worker]
+        del member.tasks[number]
+        member.heard_s = time.monotonic()
+        self.wanting[task.worker] = None
+        self.client.loop.add_callback(task.future.release)
+        return task
+
+    def measure(self, worker: str, answer: TaskAnswer) -> None:
+        """Learn how fast a worker is, and how many tasks it can take."""
+        member = self.members.get(worker)
+        if member is None:
+            return
+        member.slots = answer.threads - 1 + self.options.tasks_per_worker
+        entries = sum(one.packet.entries for one in answer.answers)
+        member.entry_s = sum(one.stats.wall_s for one in answer.answers) / max(1, entries)
+
+    def release(self) -> None:
+        """Cancel what is with workers, let them forget what they hold; the client stays as it was."""
+        from distributed import fire_and_forget
+
+        if self.client.status != "running":
+            return
+        with suppress(Exception):
+            self.client.unsubscribe_topic("all")
+        futures = [task.future for task in self.tasks.values()]
+        self.tasks = {}
+        with suppress(Exception):
+            if futures:
+                self.client.cancel(futures)
+            for worker in {partial.worker for partial in self.partials.filled} & set(self.members):
+                key = f"{self.run}-forget-{worker}"
+                fire_and_forget(self.client.submit(forget, self.run, workers=[worker], key=key, pure=False))

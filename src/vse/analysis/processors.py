@@ -1,0 +1,31 @@
+"""From the events of a packet to its output: by function, coffea processor or RDataFrame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vse.analysis import processors_rdataframe as rdataframe
+from vse.analysis.systematics import ByDataset, ByVariation, outputs
+from vse.errors import BadScript
+
+if TYPE_CHECKING:
+    from vse.analysis.script import Script
+
+
+def process_events(script: Script, events: Any, dataset: str = "") -> Any:
+    """Return what the script makes of ``events``, to be added up over all packets.
+
+    With variations it is a `ByVariation`. ``dataset`` is the name among several: the output is kept under
+    it, but for coffea's processors, which look at ``events.metadata["dataset"]`` and keep them apart
+    themselves. Raises whatever the script raises, and `BadScript` where it returns nothing.
+    """
+    found = ByVariation()
+    for variation, output in outputs(script.process, script.variations, events):
+        if output is None:
+            wanted = f"use what {script.name} returned"
+            raise BadScript(wanted, "process(events) returned nothing", "end it with: return {...}")
+        found[variation] = output
+    if script.kind == "rdataframe":
+        rdataframe.run_graphs(found)
+    output = found if script.variations.names else found.popitem()[1]
+    return ByDataset({dataset: output}) if dataset and script.kind != "coffea" else output
