@@ -3,6 +3,7 @@
 #   make test    every test
 #   make check   the quick ones: style, types, layers, unit tests (under a minute)
 #   make drivers the conformance suites of the drivers; docs/drivers.md is what passed
+#   make soak    an hour of injected faults under load, on both databases; SOAK_MINUTES, SOAK_KILLS change it
 #   make bench   speed, as ratios measured in one run; table on screen, JSON in bench/results
 #   make lock    pin the newest packages anew
 
@@ -11,7 +12,7 @@ BIN := .venv/bin
 DEMO_OPTIONS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check drivers bench lock clean
+.PHONY: help demo test check drivers soak bench lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -40,6 +41,9 @@ test: .venv/ready-test
 drivers: .venv/ready-test
 	$(BIN)/python -m pytest -q tests/storage -n 2 --dist loadfile --driver-record docs/driver-record.json
 	$(BIN)/python tools/driver_table.py > docs/drivers.md
+
+soak: .venv/ready-test
+	PYTHONPATH=tests $(BIN)/python -m soak
 
 check: .venv/ready-dev
 	$(BIN)/ruff format --check .

@@ -135,6 +135,7 @@ def measure(database: Database, files: int) -> dict[str, float]:
     found["position_ms"] = max(median_ms(lambda one=one: queue.ahead(one), 15)[0] for one in asked)
     progress = Progress(database)
     found["rate_ms"], _ = median_ms(lambda: progress.rate("HERE"), 15)
+    found["eta_ms"] = max(median_ms(lambda one=one: progress.arrival(one), 15)[0] for one in asked)
     furthest = max(queue.ahead(one).files for one in asked)
     assert furthest <= total + len(running)
     found["anonymous_mib"], found["resident_mib"] = resident_mib()
@@ -170,6 +171,7 @@ def main() -> None:
         ("turn_idle_ms", "ms", None, "lower"),
         ("position_ms", "ms", 20, "lower"),
         ("rate_ms", "ms", 20, "lower"),
+        ("eta_ms", "ms", 20, "lower"),
         ("anonymous_mib", "MiB", 100, "lower"),
         ("resident_mib", "MiB", None, "lower"),
     )

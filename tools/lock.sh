@@ -7,7 +7,7 @@ compile() {
         --python-version 3.11 --generate-hashes --upgrade --no-header --no-annotate --no-emit-index-url
 }
 compile pyproject.toml requirements/build.in --output-file requirements/run.lock
-compile pyproject.toml requirements/build.in --extra coffea --extra postgresql --extra xrootd --extra s3 --extra fsspec --extra parquet --group dev --constraint requirements/run.lock --output-file requirements/dev.lock
+compile pyproject.toml requirements/build.in --extra coffea --extra postgresql --extra xrootd --extra s3 --extra fsspec --extra parquet --extra batch --extra root --group dev --constraint requirements/run.lock --output-file requirements/dev.lock
 compile requirements/rucio.in --output-file requirements/rucio.lock
 compile requirements/alien.in --output-file requirements/alien.lock
 compile requirements/dirac.in --no-deps --output-file requirements/dirac.lock

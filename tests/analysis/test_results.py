@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from vse.analysis import output, report
 from vse.analysis.fit import fit_peak
 from vse.analysis.ledger import FailedRange, Failure
 from vse.analysis.plots import with_error
+from vse.analysis.report_effort import Effort, efficiency, ideal_s, origins
 from vse.analysis.resonances import find_excesses
 from vse.analysis.result import AnalysisResult, FileResult
 from vse.analysis.script import Script, ScriptSource, load_source
@@ -219,3 +221,84 @@ def test_the_report_stands_on_its_own(result: AnalysisResult, script: Script, tm
         "Incomplete.",
     ):
         assert wanted in page.text, wanted
+
+
+def two_unequal_workers() -> Effort:
+    """A fast worker from the start, and one of a third of its speed from the second second on."""
+    effort = Effort()
+    effort.joined("fast", 0.0)
+    effort.joined("slow", 1.0)
+    for _ in range(3):
+        effort.answered("fast", "/a", 300, 1.0, 30, True)
+    effort.answered("slow", "/b", 200, 2.0, 20, True)
+    effort.answered("slow", "/b", 50, 0.4, 5, False)
+    return effort
+
+
+def test_the_ideal_time_is_that_of_the_workers_rates_as_they_came() -> None:
+    workers = list(two_unequal_workers().workers.values())
+    assert ideal_s(workers, 10.0) == pytest.approx(1 + (1100 - 300) / 400)
+    assert efficiency(workers, 6.0) == pytest.approx(0.5)
+    assert ideal_s(workers, 3.0) == pytest.approx(3.0)
+    assert efficiency([], 3.0) is None
+    gone = Effort()
+    gone.joined("a", 0.0)
+    gone.joined("b", 0.0)
+    for worker in ("a", "b"):
+        gone.answered(worker, "/a", 100, 1.0, 1, True)
+    gone.left("b", 1.0)
+    assert ideal_s(list(gone.workers.values()), 9.0) == pytest.approx(1.0)
+
+
+def test_what_failed_is_no_work_but_takes_its_time() -> None:
+    effort = two_unequal_workers()
+    assert effort.workers["slow"][3:8] == (2.0, 200, 25, 1, 1)
+    assert effort.file_wall_s == {"/a": 3.0, "/b": 2.4}
+    effort.answered("never seen", "/c", 1, 1.0, 1, True)
+    assert set(effort.workers) == {"fast", "slow"}
+
+
+def test_what_was_read_is_added_up_by_place() -> None:
+    found = origins(
+        [
+            ("TORINO", "/d/a.root", 10, 100),
+            ("TORINO", "file:///d/b.root", 10, 100),
+            ("TORINO", "zip://m.root::/d/b.zip", 5, 50),
+            ("", "root://eos.example//x.root", 10, 900),
+            ("", "/d/c.root", 10, 1),
+        ]
+    )
+    assert [(one.place, one.remote, one.files, one.entries, one.read_bytes) for one in found] == [
+        ("eos.example", True, 1, 10, 900),
+        ("TORINO", False, 3, 25, 250),
+        ("this machine", False, 1, 10, 1),
+    ]
+
+
+def test_the_report_says_who_did_what_and_how_well(
+    result: AnalysisResult, script: Script, tmp_path: Path
+) -> None:
+    effort = two_unequal_workers()
+    effort.drained("slow", "OSError: <no space>")
+    slow = FileResult("/lhc/slow.root", "root://far//s.root", "FAR", 10, 200, 200, 0, 20, 2.4)
+    quick = FileResult("/lhc/quick.root", "/d/q.root", "HERE", 10, 900, 900, 0, 90, 3.0)
+    full = replace(result, files=[slow, quick], efforts=list(effort.workers.values()), wall_s=6.0)
+    path = report.write_report(tmp_path / "report.html", report.ReportContent("t", "s", full))
+    page = Page()
+    page.feed(path.read_text(encoding="utf-8"))
+    assert page.open == []
+    for wanted in (
+        "50 %",
+        "over the network",
+        "drained:",
+        "OSError: <no space>",
+        "Slowest files",
+        "Traceback",
+    ):
+        assert wanted in page.text, wanted
+    slowest = page.text.partition("Slowest files")[2]
+    assert slowest.index("/lhc/quick.root") < slowest.index("/lhc/slow.root")
+    assert output.save(full, tmp_path, script)
+    numbers = json.loads((tmp_path / "result.json").read_text())
+    assert numbers["efficiency"] == pytest.approx(0.5)
+    assert numbers["slowest"] == ["/lhc/quick.root", "/lhc/slow.root"]

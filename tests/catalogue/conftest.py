@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from support.databases import postgresql_server
 from vse.catalogue.port import Catalogue
 from vse.catalogue.remote import RemoteCatalogue
 from vse.catalogue.sql import SqlCatalogue
@@ -20,7 +21,9 @@ from vse.db import Database
 from vse.doors.http.access import DoorAccess, ensure_token
 from vse.doors.http.app import create_app
 from vse.testing.door import running_door
-from vse.testing.postgresql import fresh_database, running_postgresql, server_programs
+from vse.testing.postgresql import fresh_database
+
+__all__ = ["postgresql_server"]
 
 
 class HeldClock:
@@ -48,17 +51,6 @@ def database(tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture
 def catalogue(database: Database, clock: HeldClock) -> SqlCatalogue:
     return SqlCatalogue(database, clock)
-
-
-@pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[str]:
-    """The URL of the first database of a server that runs for these tests."""
-    pytest.importorskip("psycopg", reason="the extra 'postgresql' is not installed")
-    programs = server_programs()
-    if programs is None:
-        pytest.skip("no PostgreSQL server is installed")
-    with running_postgresql(programs) as url:
-        yield url
 
 
 @pytest.fixture

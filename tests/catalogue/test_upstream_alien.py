@@ -19,10 +19,7 @@ from vse.errors import Denied, NoSuchEntry, UpstreamGarbage, UpstreamUnavailable
 from vse.model import Lfn
 
 PYTHON = python_of("alien")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(PYTHON is None, reason="not installed: alienpy (sh tools/clients.sh alien)"),
-]
+pytestmark = pytest.mark.slow
 BASE = "/alice/data/2012/LHC12b/000178209"
 
 

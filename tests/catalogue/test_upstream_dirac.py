@@ -14,10 +14,7 @@ from vse.config.upstreams import UpstreamSettings
 from vse.errors import BadSettings, NoSuchEntry, UpstreamUnavailable
 from vse.model import Lfn
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(bool(servers.missing()), reason=f"not installed: {servers.missing()}"),
-]
+pytestmark = pytest.mark.slow
 GUID = "09F43427-E02E-11E3-BDE3-{:012X}"
 
 

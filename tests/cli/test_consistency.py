@@ -179,7 +179,10 @@ def test_nothing_is_done_above_the_fraction(place, clock):
             checked = check(site, site.destination.name, commit=True)
         assert set(checked.refused) == {Verdict.DARK, Verdict.LOST, Verdict.DIFFERING}
         assert (checked.marked, checked.removed) == (0, 0)
-        assert "a fraction of 0.030, more than the limit of 0.02" in checked.refused[Verdict.LOST]
+        assert (
+            "a fraction of 0.030, more than consistency.most_lost_fraction (0.02)"
+            in checked.refused[Verdict.LOST]
+        )
         assert site.destination.local_path(Lfn("/data/dark")).exists()
 
 
@@ -213,7 +216,7 @@ def test_an_empty_mount_is_refused(place, clock):
             site.destination.local_path(lfn).unlink()
         clock.now_s += 10 * DAY
         checked = check(site, site.destination.name, commit=True)
-        assert "3 of 3 files are lost" in checked.refused[Verdict.LOST]
+        assert "3 of 3 copies are lost or differ" in checked.refused[Verdict.LOST]
         assert states(site, lfns) == [ReplicaState.AVAILABLE] * 3
 
 

@@ -96,9 +96,7 @@ def test_get_copies_whole_or_not_at_all(vse, zmumu, tmp_path):
         (["stat", "/a/../b"], 2, "'..' is not allowed"),
         (["stat", "/" + "x" * 1000], 2, "at most 255"),
         (["stat", "relative"], 2, "does not start with '/'"),
-        (["find", "Find;BasPath=/lhc"], 2, "column 6: unknown key 'BasPath'"),
         (["stage", "Find;BasePath=/lhc;FileName=*.root"], 3, "no file matches"),
-        (["stage", "Data;Period=LHC13d"], 2, "a query starts with 'Find'"),
         (["analyse", "missing.py", "/lhc"], 2, "missing.py"),
         (["--set", "stager.slotz=1", "ls"], 2, "Did you mean 'slots'?"),
         (["--site", "/nowhere", "ls"], 3, "vse init"),
@@ -114,6 +112,24 @@ def test_what_is_wrong_is_said_in_one_line(vse, words, code, message):
     assert answer.err.startswith("error: cannot ")
     assert len(answer.err.strip().splitlines()) == 1
     assert "Traceback" in vse("--debug", *words).err
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "example"),
+    [
+        (["find", "Find;BasPath=/lhc"], "column 6: unknown key 'BasPath'", "Write it as 'Find;BasePath="),
+        (["stage", "Data;Period=LHC13d"], "column 19: Variant is missing", "Write it as 'Data;Period="),
+    ],
+)
+def test_what_is_wrong_in_a_query_is_pointed_at(vse, words, message, example):
+    answer = vse(*words)
+    assert answer.code == 2
+    first, query, caret, last = answer.err.strip().splitlines()
+    assert first.startswith("error: cannot understand the query: ") and message in first
+    assert query == f"  {words[1]}"
+    column = int(message.split(":")[0].removeprefix("column "))
+    assert caret == " " * (column + 1) + "^"
+    assert last.startswith(example)
 
 
 def test_a_typo_in_the_settings_is_found_by_its_line(vse):

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vse.errors import BadQuery
@@ -110,7 +110,8 @@ def test_errors_point_at_the_column(text, column, reason):
     assert caret.strip() == "^"
     if column <= len(text):
         assert shown[caret.index("^")] == text[column - 1]
-    assert lines[3].startswith("Write it as 'Find;")
+    kind = text.partition(";")[0]
+    assert lines[3].startswith(f"Write it as '{kind if kind in ('Data', 'Sim') else 'Find'};")
 
 
 def test_the_caret_fits_a_line_whatever_the_length():
@@ -130,6 +131,10 @@ def test_what_is_no_name_of_a_dataset(name):
         dataset_name(name)
 
 
+@example("/ /")
+@example("/ *")
+@example("/a#b*")
+@example("Find;BasePath=/a /;Tree=x")
 @given(st.text(alphabet="FindDataSim;BasePath=/aFileNameRun-,1Pas@*. ", max_size=60))
 def test_nothing_but_bad_query_is_ever_raised(text):
     try:

@@ -157,13 +157,6 @@ class DiracServer(NamedTuple):
         os.kill(self.pid, signal.SIGCONT)
 
 
-def missing() -> str:
-    """Return what is not installed; empty where all is."""
-    if python_of("dirac") is None:
-        return "DIRAC (sh tools/clients.sh dirac)"
-    return "" if shutil.which("mariadbd") or Path("/usr/sbin/mariadbd").exists() else "mariadb-server"
-
-
 def _free_port() -> int:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -235,7 +228,7 @@ def _mariadb(place: Path, python: str) -> Iterator[int]:
 def dirac_server(convention: str = "Weak") -> Iterator[DiracServer]:
     """Start it. ``convention``: LFNPFNConvention; whether URLs of copies are kept (Weak) or not (Strong)."""
     python = python_of("dirac")
-    assert python is not None
+    assert python is not None, "no DIRAC for the tests: run sh tools/clients.sh dirac"
     with tempfile.TemporaryDirectory(prefix="vse-dirac-") as directory:
         place = Path(directory)
         certificates = make_certificates(with_rsa=True)

@@ -1,6 +1,6 @@
-"""Slurm on loopback: munged, slurmctld and slurmd of Debian's slurm-wlm, with a key of their own. Needs root.
+"""Slurm on loopback: munged, slurmctld and slurmd of Debian's slurm-wlm, with a key of their own.
 
-One node, whose processors are counted as many as the test wants; nothing of the machine's own Slurm is touched.
+Needs root. One node, with as many processors as the test wants; the machine's own Slurm is not touched.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -115,7 +115,11 @@ def slurm(processors: int = 2) -> Iterator[Slurm]:
             if "munged" in command[0]:
                 _wait(lambda: (directory / "munge.socket").exists(), "munged", directory)
         _wait(lambda: "idle" in running.run("sinfo", "-h", "-o", "%T"), "a node", directory)
-        yield running
+        try:
+            yield running
+        finally:  # a job that outlives the controller would wait for it for ever
+            running.run("scancel", "--partition=test")
+            _wait(lambda: not running.run("squeue", "-h").strip(), "an empty queue", directory)
 
 
 @contextmanager
@@ -149,7 +153,7 @@ def _free_ports(count: int) -> list[int]:
         return [int(one.getsockname()[1]) for one in sockets]
 
 
-def _wait(ready, what: str, directory: Path) -> None:  # type: ignore[no-untyped-def]
+def _wait(ready: Callable[[], bool], what: str, directory: Path) -> None:
     until_s = time.monotonic() + READY_S
     while time.monotonic() < until_s:
         try:

@@ -1,85 +1,198 @@
-"""When will it be here: what was measured, with honest bounds."""
+"""When will it be here: what was measured, what is ahead, and honest bounds."""
 
 from __future__ import annotations
+
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vse.staging.eta import Rate, Sample, estimate, measure
+from vse.staging.eta import (
+    Ahead,
+    Awaited,
+    Estimate,
+    History,
+    Sample,
+    cost_of,
+    covered,
+    forecast,
+    latest_of,
+    measure,
+    pinball,
+    remaining,
+)
+from vse.staging.eta_flow import Work, drain_s
+from vse.transfer.lifecycle import Policy
+from vse.transfer.shares import Slots
 
 MB = 1_000_000
+POLICY = Policy(max_failures=3, backoff_s=30.0)
+
+
+def flow(
+    number: int, slots: int = 2, took_s: float = 10.0, size: int = 10 * MB, **more: object
+) -> list[Sample]:
+    """``slots`` files at a time, each for ``took_s``, ``number`` times."""
+    return [
+        Sample(n * took_s, (n + 1) * took_s, 10 * MB, **{"source_se": "FAR", "share": "anna", **more})  # type: ignore[arg-type]
+        for n in range(number)
+        for _ in range(slots)
+    ]
+
+
+def told(history: History | None, before: int, slots: Slots, **more: object) -> Estimate:
+    ahead = [Ahead("FAR", 5, before, before * 10 * MB)]
+    found = forecast(history, Awaited("FAR", 10 * MB, ahead, "anna", **more), slots, POLICY)  # type: ignore[arg-type]
+    assert found is not None
+    return found
 
 
 def test_nothing_measured_is_no_estimate() -> None:
     assert measure([]) is None
     assert measure([Sample(0.0, 5.0, 0)]) is None
-    assert estimate(None, 10 * MB, 1) is None
+    assert History.of([]) is None
+    assert forecast(None, Awaited("FAR", MB, ()), Slots(2, 2), POLICY) is None
+    assert remaining(None, Sample(0.0, 5.0, 0), MB) is None
 
 
-def test_a_steady_flow_is_measured_over_all_slots_together() -> None:
-    """Two slots, each a file of 10 MB in 10 s: 2 MB/s, and 20 MB take ten seconds."""
-    samples = [Sample(start, start + 10, 10 * MB) for start in (0, 10, 20, 30) for _ in range(2)]
-    rate = measure(samples)
+def test_the_rate_is_that_of_all_slots_together() -> None:
+    rate = measure(flow(4))
     assert rate is not None
-    assert rate.bytes_per_s == pytest.approx(2 * MB)
-    assert rate.files_per_s == pytest.approx(0.2)
-    found = estimate(rate, 20 * MB, 2)
-    assert found is not None
-    assert found.likely_s == pytest.approx(10)
-    assert found.low_s == pytest.approx(8)
-    assert found.high_s == pytest.approx(12.5)
+    assert (rate.bytes_per_s, rate.files_per_s) == pytest.approx((2 * MB, 0.2))
 
 
 def test_an_idle_night_does_not_slow_the_rate() -> None:
-    evening = [Sample(0, 10, 1)]
-    morning = [Sample(40_000, 40_010, 10 * MB)]
-    rate = measure(evening + morning)
+    rate = measure([Sample(0, 10, 1), Sample(40_000, 40_010, 10 * MB)])
     assert rate is not None
     assert rate.bytes_per_s == pytest.approx(MB)
 
 
-def test_an_uneven_flow_has_wider_bounds_than_a_steady_one() -> None:
-    steady = measure([Sample(n * 10, n * 10 + 10, 10 * MB) for n in range(8)])
-    uneven = measure([Sample(n * 10, n * 10 + 10, (1 if n % 2 else 19) * MB) for n in range(8)])
-    assert steady is not None
-    assert uneven is not None
-    assert uneven.bytes_per_s == pytest.approx(steady.bytes_per_s)
-    assert uneven.low < steady.low
-    assert uneven.high > steady.high
+def test_a_steady_flow_is_told_well_and_narrowly() -> None:
+    """Two slots, 10 s a file: behind a hundred files it takes 500 s, and its own ten."""
+    said = told(History.of(flow(100)), 100, Slots(2, 2))
+    assert said.low_s < 505 < said.high_s
+    assert said.likely_s == pytest.approx(505, rel=0.1)
+    assert said.high_s / said.low_s < 2.3
 
 
-def test_a_single_sample_is_good_for_a_factor_of_two() -> None:
-    found = estimate(measure([Sample(0, 10, 10 * MB)]), 10 * MB, 1)
-    assert found is not None
-    assert (found.low_s, found.likely_s, found.high_s) == pytest.approx((5, 10, 20))
+def test_what_costs_by_the_file_and_what_by_the_byte_is_told_apart() -> None:
+    """Each file a second, and 10 MB/s: a thousand empty files are not at once here."""
+    sizes = [MB * n for n in range(1, 60)]
+    found = cost_of([Sample(0.0, 1 + size / (10 * MB), size) for size in sizes])
+    assert found.file_s == pytest.approx(1.0, rel=0.1)
+    assert found.byte_s == pytest.approx(1e-7, rel=0.1)
+    assert found.of(1000, 0) == pytest.approx(1000, rel=0.1)
 
 
-def test_many_tiny_files_take_as_long_as_their_number_says() -> None:
-    found = estimate(Rate(100.0 * MB, 50.0, 80.0 * MB, 120.0 * MB), 1000, 10_000)
-    assert found is not None
-    assert found.high_s == pytest.approx(200)
+def test_few_samples_and_uneven_ones_make_wider_bounds() -> None:
+    chance = random.Random(1)
+    uneven, now_s = [], 0.0
+    for _ in range(100):
+        took_s = 10 * chance.lognormvariate(0.0, 0.8)
+        uneven.append(Sample(now_s, now_s + took_s, 10 * MB, "FAR", share="anna"))
+        now_s += took_s
+    width = [
+        said.high_s / said.low_s
+        for said in (
+            told(History.of(flow(100, slots=1)), 20, Slots(1, 1)),
+            told(History.of(uneven), 20, Slots(1, 1)),
+            told(History.of(flow(3, slots=1)), 20, Slots(1, 1)),
+        )
+    ]
+    assert width[0] < width[1]
+    assert width[0] < width[2]
+
+
+def test_a_source_of_few_slots_keeps_its_own_files_waiting_and_no_others() -> None:
+    history = History.of(flow(50, 4) + flow(50, 4, source_se="NEAR"))
+    slots = Slots(8, 8, sources={"FAR": 2})
+    ahead = [Ahead("FAR", 5, 1000, 1000 * 10 * MB), Ahead("NEAR", 5, 60, 600 * MB)]
+    far = forecast(history, Awaited("FAR", 10 * MB, ahead), slots, POLICY)
+    near = forecast(history, Awaited("NEAR", 10 * MB, ahead), slots, POLICY)
+    assert far is not None
+    assert near is not None
+    assert far.likely_s == pytest.approx(5000, rel=0.2)
+    assert near.likely_s == pytest.approx(100, rel=0.35)
+
+
+def test_better_priorities_come_first() -> None:
+    works = [Work(1, 100.0, 4, "A"), Work(5, 40.0, 4, "B")]
+    assert drain_s(works, "B", 4) == pytest.approx(35.0)
+    works = [Work(1, 100.0, 2, "A"), Work(5, 40.0, 4, "B")]  # two slots are left for it at once
+    assert drain_s(works, "B", 4) == pytest.approx(20.0)
+
+
+def test_where_others_overtake_it_takes_longer() -> None:
+    """Every second file that came before anna's had been asked for after them."""
+    mine = [Sample(n * 20.0, n * 20 + 10, 10 * MB, "FAR", -500.0, "anna") for n in range(60)]
+    late = [Sample(n * 20 + 10.0, n * 20 + 20, 10 * MB, "FAR", n * 20.0, "ben") for n in range(60)]
+    alone = told(History.of(flow(120, slots=1)), 30, Slots(1, 1))
+    overtaken = told(History.of(mine + late), 30, Slots(1, 1))
+    assert overtaken.likely_s > 1.5 * alone.likely_s
 
 
 def test_a_back_off_comes_before_all() -> None:
-    found = estimate(Rate(MB, 1.0, MB, MB), MB, 1, wait_s=60)
-    assert found is not None
-    assert found.low_s == pytest.approx(61)
+    said = told(History.of(flow(20)), 0, Slots(2, 2), wait_s=3600.0)
+    assert 3600 < said.low_s < said.high_s < 3700
+
+
+def test_many_files_of_a_source_that_fails_take_a_back_off_longer() -> None:
+    steady = told(History.of(flow(100)), 4, Slots(2, 2), files=100)
+    failing = told(History.of(flow(100, failures=1)), 4, Slots(2, 2), files=100)
+    assert failing.likely_s > steady.likely_s + POLICY.backoff_s
+
+
+def test_a_running_file_is_told_by_its_own_pace_too() -> None:
+    history = History.of(flow(50))
+    slow = remaining(history, Sample(0.0, 60.0, 5 * MB, "FAR"), 10 * MB)  # half of it in a minute
+    usual = remaining(history, Sample(0.0, 5.0, 5 * MB, "FAR"), 10 * MB)
+    assert slow is not None
+    assert usual is not None
+    assert usual.likely_s == pytest.approx(5, rel=0.1)
+    assert slow.likely_s > 10
+
+
+def test_the_last_of_several_is_the_latest() -> None:
+    assert latest_of([]) is None
+    assert latest_of([Estimate(1, 2, 9), Estimate(2, 3, 4)]) == Estimate(2, 3, 9)
+
+
+def test_coverage_and_loss_are_what_they_say() -> None:
+    said = [Estimate(1, 2, 3), Estimate(1, 2, 3)]
+    assert covered([2.0, 9.0], said) == 0.5
+    assert pinball([10.0], [8.0], 0.9) == pytest.approx(1.8)
+    assert pinball([10.0], [12.0], 0.9) == pytest.approx(0.2)
+
+
+def test_the_same_question_has_the_same_answer() -> None:
+    history = History.of(flow(30))
+    assert told(history, 50, Slots(2, 2)) == told(history, 50, Slots(2, 2))
 
 
 _SAMPLES = st.lists(
     st.builds(
-        lambda start, length, size: Sample(start, start + length, size),
+        lambda start, length, size, source, created, failures: Sample(
+            start, start + length, size, source, start - created, "anna", 5, failures
+        ),
         st.floats(0, 1e6),
         st.floats(0, 1e4),
         st.integers(0, 10**12),
+        st.sampled_from(["FAR", "NEAR", ""]),
+        st.floats(0, 1e5),
+        st.integers(0, 3),
     ),
-    max_size=30,
+    min_size=1,
+    max_size=40,
 )
 
 
-@given(_SAMPLES, st.integers(0, 10**13), st.integers(0, 10**6))
-def test_the_likely_time_lies_between_the_bounds(samples: list[Sample], size: int, files: int) -> None:
-    found = estimate(measure(samples), size, files)
-    if found is not None:
-        assert 0 <= found.low_s <= found.likely_s <= found.high_s < float("inf")
+@given(_SAMPLES, st.integers(0, 10**13), st.integers(0, 10**6), st.integers(1, 9), st.integers(1, 30))
+def test_the_likely_time_lies_between_the_bounds(
+    samples: list[Sample], size: int, files: int, priority: int, slots: int
+) -> None:
+    ahead = [Ahead("FAR", 1, files, size), Ahead("", 5, files / 3, size / 7), Ahead("NEAR", 0, 1, MB)]
+    awaited = Awaited("FAR", 10 * MB, ahead, "anna", priority, files or 1)
+    said = forecast(History.of(samples, samples[:3], samples), awaited, Slots(slots, 4), POLICY, 40)
+    assert said is not None
+    assert 0 <= said.low_s <= said.likely_s <= said.high_s < float("inf")

@@ -87,6 +87,16 @@ class InProcess(Command):
         return Answer(int(ended.value.code or 0), written.decode(), err.getvalue())
 
 
+def add_element(site: Path, name: str, directory: str) -> None:
+    """Give a site one more storage element, in a directory of its own."""
+    (site / directory).mkdir()
+    with (site / "vse.toml").open("a") as settings:
+        settings.write(
+            f'\n[StorageElements.{name}]\nBackendType = "local"\n\n[StorageElements.{name}.File]\n'
+            f'Protocol = "file"\nPath = "{directory}"\nAccess = "local"\n'
+        )
+
+
 def clean_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("VSE_")} | {
         "COLUMNS": "200"

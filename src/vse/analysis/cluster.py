@@ -30,6 +30,11 @@ _DASK = {
         "OPENBLAS_NUM_THREADS": 1,
     },
     "distributed.scheduler.work-stealing": False,
+    # A worker that leaks is ended at its limit and replaced; one that only waits for memory waits for ever.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
     "distributed.admin.low-level-log-length": 100,
     "distributed.admin.log-length": 100,
     "distributed.comm.retry.count": 0,
@@ -38,6 +43,7 @@ _DASK = {
 }
 _NOISY = (
     "distributed",
+    "distributed.client",
     "distributed.nanny",
     "distributed.worker",
     "distributed.scheduler",
@@ -49,10 +55,12 @@ class LocalWorkers(Closing):
     """``count`` worker processes (0: one a processor) and a client for them.
 
     They start in the background as soon as this is made; `client` waits for them. Use it as a context
-    manager, or call `close`, which takes well under three seconds.
+    manager, or call `close`, which takes well under three seconds. ``memory_limit_bytes``: a worker that
+    takes more is ended and replaced; 0: its share of the machine's.
     """
 
-    def __init__(self, count: int = 0) -> None:
+    def __init__(self, count: int = 0, memory_limit_bytes: int = 0) -> None:
+        self.memory_limit_bytes = memory_limit_bytes
         self.count = count or len(os.sched_getaffinity(0))
         self._cluster: Any = None
         self._client: Any = None
@@ -87,6 +95,7 @@ class LocalWorkers(Closing):
                 protocol="tls://",
                 security=Security.temporary(),
                 dashboard_address=None,
+                memory_limit=self.memory_limit_bytes or "auto",
                 scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
                 silence_logs=logging.CRITICAL,
                 preload=["vse.analysis.preload"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import time
 from collections.abc import Callable
@@ -20,6 +21,9 @@ from vse.analysis.worker_partials import Where, forget
 
 MOST_REFUSALS = 8
 """So many workers that get nothing, one after the other: the others will not get anything either."""
+
+LAST_WORDS_S = 1.0
+"""So long a worker that hangs has to end itself."""
 
 
 class Task(NamedTuple):
@@ -156,9 +160,16 @@ class Crew:
         return max(self.options.stall_s, self.options.stall_factor * entries * member.entry_s)
 
     async def _restart(self, worker: str) -> None:
-        """Let its nanny kill it and start another; without one it may come back by itself."""
+        """Let its nanny start another in its place; without a nanny it may come back by itself."""
         with suppress(Exception):
-            await self.client.restart_workers([worker], timeout=30, raise_for_error=False)
+            known = (await self.client.scheduler.identity(n_workers=-1))["workers"]
+            if known[worker]["nanny"] is None:
+                return
+            # Ending itself is a matter of a moment where only the user's code hangs; a nanny waits seconds.
+            await self.client.run(os._exit, 1, workers=[worker], wait=False, on_error="ignore")
+            await asyncio.sleep(LAST_WORDS_S)
+            if worker in self.stalled:
+                await self.client.restart_workers([worker], timeout=30, raise_for_error=False)
 
     def late(self, number: int) -> None:
         """A task is answered that nobody waits for: its worker is back, and its answer is void."""

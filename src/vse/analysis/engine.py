@@ -21,6 +21,7 @@ from typing import Any
 
 from vse.analysis.checkpoint import Checkpoint, KeptFile
 from vse.analysis.crew import Crew
+from vse.analysis.endings import incomplete, script_failed, spoiled
 from vse.analysis.harvest import Harvest, Harvester
 from vse.analysis.ledger import Failure
 from vse.analysis.merging import TooBig, Unmergeable, check_size, merge
@@ -36,9 +37,6 @@ from vse.errors import (
     BadRequest,
     BadScript,
     NothingToAnalyse,
-    OutputTooBig,
-    ResultIncomplete,
-    ScriptFailed,
     WorkersLost,
 )
 from vse.transfer.ctrl_c import CtrlC
@@ -194,13 +192,13 @@ class _Run:
     def _check(self) -> None:
         hopeless = self.packetizer.hopeless
         if hopeless is not None:
-            raise self._script_failed(hopeless)
+            raise script_failed(self.script.name, hopeless)
         now = time.monotonic()
         self._check_cluster(now)
         self.crew.drop_the_silent()
         ledger = self.packetizer.ledger
         if self.options.strict and (self.missing or ledger.broken or ledger.entries_failed):
-            raise self._incomplete()
+            raise incomplete(self.missing, ledger)
 
     def _check_cluster(self, now: float) -> None:
         if self.client.status == "running":
@@ -220,30 +218,6 @@ class _Run:
             if self.checkpoint is not None:
                 todo += f" with the same checkpoint, {self.checkpoint.path}, which has them"
         return WorkersLost(f"run {self.script.name}", found, todo)
-
-    def _script_failed(self, failure: Failure) -> ScriptFailed:
-        todo = "correct the script; nothing of the result is kept"
-        error = ScriptFailed(f"run {self.script.name}", failure.message, todo)
-        error.add_note(failure.traceback)
-        return error
-
-    def _spoiled(self, failure: Failure, too_big: bool) -> ScriptFailed | OutputTooBig:
-        if not too_big:
-            return self._script_failed(failure)
-        todo = "make it smaller (fewer bins, no lists of entries), run over fewer files, or allow more memory"
-        return OutputTooBig(f"merge what {self.script.name} gives", failure.message, todo)
-
-    def _incomplete(self) -> ResultIncomplete:
-        wanted = "give a complete result, as --strict asks"
-        todo = "leave --strict out to get the result without it"
-        ledger = self.packetizer.ledger
-        reasons = [f"{lfn} is missing: {reason}" for lfn, reason in self.missing.items()]
-        reasons += [f"{lfn}: {failure.message}" for lfn, failure in ledger.broken.items()]
-        reasons += [
-            f"{item.lfn}, entries {item.start} to {item.stop - 1}: {item.failure.message}"
-            for item in ledger.failed_ranges()
-        ]
-        return ResultIncomplete(wanted, reasons[0], todo)
 
     # Files
 
@@ -308,18 +282,19 @@ class _Run:
             return
         reply: TaskAnswer = event.value
         if reply.spoiled is not None:
-            raise self._spoiled(reply.spoiled, reply.too_big)
+            raise spoiled(self.script.name, reply.spoiled, reply.too_big)
         done: list[Packet] = []
         for answer in reply.answers:
             packet, stats = answer.packet, answer.stats
+            entries = max(0, min(packet.stop, stats.file_entries) - packet.start)
             if answer.outcome == "done":
                 self.packetizer.done(packet, stats)
-                done.append(packet)
+                if entries:
+                    done.append(packet)
             elif answer.outcome == "failed" and answer.failure:
                 self.packetizer.failed(packet, answer.failure, stats.file_entries)
             elif answer.failure:
                 self.packetizer.unreadable(packet, answer.failure)
-            entries = max(0, min(packet.stop, stats.file_entries) - packet.start)
             self.effort.answered(
                 task.worker, packet.lfn, entries, stats.wall_s, stats.read_bytes, answer.outcome == "done"
             )
@@ -380,7 +355,7 @@ class _Run:
             self.collecting_took_s = now - self.collecting
         self.collecting, self.collected_at = None, now
         if harvest.spoiled is not None:
-            raise self._spoiled(harvest.spoiled.failure, harvest.spoiled.too_big)
+            raise spoiled(self.script.name, harvest.spoiled.failure, harvest.spoiled.too_big)
         if harvest.parts is None:
             self.barren += 1
             if not harvest.lost and self.barren > 2 * MOST_TREES:
@@ -401,11 +376,11 @@ class _Run:
                 self.output = merge(self.output, pickle.loads(part))  # noqa: S301 - our own worker wrote it
             check_size(self.output, self.options.max_output_bytes)
         except TooBig as error:
-            raise self._spoiled(Failure(str(error)), True) from error
+            raise spoiled(self.script.name, Failure(str(error)), True) from error
         except MemoryError as error:
-            raise self._spoiled(Failure("there is no memory left to add it up"), True) from error
+            raise spoiled(self.script.name, Failure("there is no memory left to add it up"), True) from error
         except Unmergeable as error:
-            raise self._script_failed(describe(error, self.script.source)) from error
+            raise script_failed(self.script.name, describe(error, self.script.source)) from error
 
     def _keep(self, packets: list[Packet]) -> None:
         """These packets are in the output."""
@@ -460,6 +435,9 @@ class _Run:
             workers=self.packetizer.entries_done_by(),
             output=self.output,
             entries_merged=self.entries_merged,
+            efforts=tuple(self.effort.workers.values()),
+            paused=self.paused,
+            stopping=self.stopping,
         )
 
     def _result(self) -> AnalysisResult:
@@ -468,7 +446,7 @@ class _Run:
         try:
             output = self.script.finish(self.output)
         except Exception as error:
-            raise self._script_failed(describe(error, self.script.source)) from error
+            raise script_failed(self.script.name, describe(error, self.script.source)) from error
         for worker, failure in self.packetizer.drained.items():
             self.effort.drained(worker, failure.message)
         result = AnalysisResult(

@@ -135,6 +135,10 @@ class Ledger:
     def _guess_untold(self) -> int:
         return self._untold * self.entries_known // self._told if self._told else 0
 
+    def typical_entries(self, most: int) -> int:
+        """Return how many entries a file has that nobody opened yet, by the others; at most ``most``."""
+        return max(1, min(most, self.entries_known // self._told)) if self._told else most
+
     def failed_ranges(self) -> list[FailedRange]:
         """Every failed range, in order; neighbours with the same reason are one."""
         merged: list[FailedRange] = []

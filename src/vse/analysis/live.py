@@ -23,6 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Literal
 
+from vse.analysis.report_effort import short_name
 from vse.model import Closing
 
 if TYPE_CHECKING:
@@ -98,6 +99,10 @@ class LivePage(Closing):
         if news.output is not None and watched and now_s - self._drawn_s > DRAW_EVERY_S:
             self._drawn_s = now_s
             state["histograms"] = drawable(news.output)
+        if news.stopping or news.paused:
+            self.change("stopping" if news.stopping else "paused")
+        elif self._state["state"] == "paused":
+            self.change("running")
         with self._lock:
             self._state |= state
 
@@ -209,7 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *args: Any) -> None:
         """Nothing: the terminal belongs to the command."""
 
 
@@ -246,11 +251,6 @@ def progress_as_dict(news: Progress) -> dict[str, Any]:
     }
 
 
-def short_name(worker: str) -> str:
-    """Return a worker's address without its protocol."""
-    return worker.rpartition("://")[2]
-
-
 def _workers(news: Progress, rates: dict[str, float]) -> Iterator[dict[str, Any]]:
     known = {effort.name: effort for effort in news.efforts}
     for name in sorted({*news.workers, *known}):
@@ -270,7 +270,7 @@ def drawable(output: Any) -> list[dict[str, Any]]:
     """Return the first histograms of an output as numbers to draw: of one axis, or maps of two."""
     from vse.analysis.plots import histograms
 
-    drawn = []
+    drawn: list[dict[str, Any]] = []
     for name, histogram in histograms(output):
         if histogram.ndim <= 2 and len(drawn) < MOST_HISTOGRAMS:
             found = _spectrum(histogram) if histogram.ndim == 1 else _map(histogram)

@@ -13,12 +13,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 from vse.analysis.ledger import FailedRange, Failure, FileAccount, Ledger
 from vse.analysis.locality import ANYWHERE, UNLIMITED, Place, Shelves, Sources
+from vse.analysis.packets import MAX_LOSSES, Family, Packet, PacketStats, WorkerState
 from vse.analysis.rates import Rates
+
+__all__ = ["MAX_LOSSES", "Packet", "PacketStats", "Packetizer"]
 
 FIRST_ENTRIES = 1_000
 """The size of a packet for a worker whose rate nobody can guess."""
@@ -26,79 +28,12 @@ MAX_GROWTH = 10
 """A packet is at most so many times larger than the largest one that worked."""
 MAX_PACKET_BYTES = 256 * 1024 * 1024
 """A packet covers at most so much of its file, which bounds the memory of a worker."""
-MAX_LOSSES = 3
-"""A packet that took so many workers with it is to blame: it is halved, down to the entries that kill."""
 MAX_KILLS = 40
 """So many workers may die of one packet and its halves before all of it is put aside."""
 MAX_FAULTS = 5
 """A worker that failed so often without any success, while others had some, gets nothing more."""
 MAX_TROUBLES = 2
 """A file that could not be read so often is put aside."""
-
-
-@dataclass(frozen=True, slots=True)
-class Packet:
-    """Entries ``[start, stop)`` of a file, to be processed once.
-
-    ``tell``: the entries of the file are not known; whoever opens it tells them, and processes what
-    there is of the range. ``family`` is the number of the packet that this one was cut from, ``place`` the
-    copy to be read.
-    """
-
-    number: int
-    lfn: str
-    start: int
-    stop: int
-    family: int
-    tell: bool = False
-    losses: int = 0
-    troubles: int = 0
-    avoid: str = ""
-    place: Place = ANYWHERE[0]
-
-    @property
-    def entries(self) -> int:
-        return self.stop - self.start
-
-    @property
-    def alone(self) -> bool:
-        """Whether it is under suspicion to kill workers: it then gets one for itself."""
-        return self.losses >= MAX_LOSSES - 1
-
-
-class PacketStats(NamedTuple):
-    """What a worker measured. ``file_entries``: all of the file; ``overhead_s``: part of ``wall_s``.
-
-    ``clusters``: the entries at which clusters of the file begin, where the worker looked; may be empty.
-    """
-
-    file_entries: int
-    wall_s: float
-    overhead_s: float = 0.0
-    read_bytes: int = 0
-    clusters: tuple[int, ...] = ()
-
-
-@dataclass(slots=True)
-class _Worker:
-    host: str = ""
-    site: str = ""
-    overhead_s: float = 0.0
-    lfn: str = ""
-    outstanding: dict[int, Packet] = field(default_factory=dict)
-    entries_done: int = 0
-    faults: int = 0
-    successes: int = 0
-
-
-@dataclass(slots=True)
-class _Family:
-    """A packet in which the user's code raised or workers died, and all that was cut from it."""
-
-    failures: int = 0
-    successes: int = 0
-    listed: int = 0
-    kills: int = 0
 
 
 class Packetizer:
@@ -130,9 +65,9 @@ class Packetizer:
         """Workers that failed everything they were given, each with its last failure."""
         self._started: dict[str, FileAccount] = {}
         self._again: deque[Packet] = deque()
-        self._workers: dict[str, _Worker] = {}
+        self._workers: dict[str, WorkerState] = {}
         self._owner: dict[int, str] = {}
-        self._families: dict[int, _Family] = {}
+        self._families: dict[int, Family] = {}
         self._closed = False
         self._numbers = 0
         self._largest = FIRST_ENTRIES
@@ -174,7 +109,7 @@ class Packetizer:
 
     def add_worker(self, worker: str, host: str = "", site: str = "") -> None:
         """A worker is there, at ``host`` of ``site`` (for locality; empty where that is not known)."""
-        self._workers.setdefault(worker, _Worker(host, site))
+        self._workers.setdefault(worker, WorkerState(host, site))
 
     def worker_lost(self, worker: str) -> None:
         """Take back what ``worker`` had, as it died or hangs; the next ones to ask get it."""
@@ -192,7 +127,7 @@ class Packetizer:
 
     def _blame(self, packet: Packet) -> None:
         """Workers died of this packet: find the entries that kill, at the price of a worker a step."""
-        family = self._families.setdefault(packet.family, _Family())
+        family = self._families.setdefault(packet.family, Family())
         family.kills += packet.losses if packet.family == packet.number else 1
         failure = Failure(f"{family.kills} workers died while they processed it")
         if (
@@ -260,26 +195,27 @@ class Packetizer:
             state.outstanding[packet.number] = packet
             self._owner[packet.number] = worker
             self._sources.begin(packet.place)
-            budget -= packet.entries
+            expected = self.ledger.typical_entries(packet.entries) if packet.tell else packet.entries
+            budget -= expected
             if packet.alone or packet.losses or rate is None or self.fixed_entries:
                 break
-            if budget < packet.entries / 2:
+            if budget < expected / 2:
                 break
         return packets
 
-    def _place(self, lfn: str, state: _Worker) -> Place:
+    def _place(self, lfn: str, state: WorkerState) -> Place:
         return self._sources.rank(self._places.get(lfn, ANYWHERE), state.host, state.site)[0]
 
-    def _next_packet(self, worker: str, state: _Worker, budget: int) -> Packet | None:
+    def _next_packet(self, worker: str, state: WorkerState, budget: int) -> Packet | None:
         for index, packet in enumerate(self._again):
-            avoided = packet.avoid == worker and len(self._workers) > 1
+            avoided = packet.avoid == worker and self._others(worker)
             if not avoided and not (packet.alone and state.outstanding):
                 del self._again[index]
                 return packet
         account = self._choose_file(state)
         return None if account is None else self._cut(account, budget)
 
-    def _choose_file(self, state: _Worker) -> FileAccount | None:
+    def _choose_file(self, state: WorkerState) -> FileAccount | None:
         """The worker's own file, a fresh one, or the one with most left to do."""
         own = self._started.get(state.lfn)
         if own is not None and own.entries is not None:
@@ -322,7 +258,7 @@ class Packetizer:
         self._numbers += 1
         return Packet(self._numbers, lfn, start, stop, family or self._numbers, tell)
 
-    def _budget(self, state: _Worker, rate: float | None) -> int:
+    def _budget(self, state: WorkerState, rate: float | None) -> int:
         """How many entries ``state`` should take now."""
         if self.fixed_entries:
             return self.fixed_entries
@@ -363,12 +299,12 @@ class Packetizer:
         if worker is None:
             return False
         actual = self._learn_entries(packet, file_entries)
-        self._note_fault(worker, failure)
+        self._note_fault(worker, packet, failure)
         if not packet.troubles and packet.family == packet.number and self._others(worker):
             self._do_again(replace(actual, troubles=1, avoid=worker))
             return True
         account = self.ledger.files[packet.lfn]
-        family = self._families.setdefault(packet.family, _Family())
+        family = self._families.setdefault(packet.family, Family())
         account.failures += 1
         family.failures += 1
         self._failures += 1
@@ -384,7 +320,7 @@ class Packetizer:
         self._judge(failure)
         return True
 
-    def _worth_halving(self, family: _Family) -> bool:
+    def _worth_halving(self, family: Family) -> bool:
         hopeless = family.failures >= self.max_failed and not family.successes
         return not hopeless and family.listed < self.max_failed and len(self._families) <= self.max_failed
 
@@ -393,7 +329,7 @@ class Packetizer:
         worker = self._take_back(packet)
         if worker is None:
             return False
-        self._note_fault(worker, failure)
+        self._note_fault(worker, packet, failure)
         again = replace(packet, troubles=packet.troubles + 1, avoid=worker)
         if again.troubles < MAX_TROUBLES:
             self._do_again(again)
@@ -444,8 +380,14 @@ class Packetizer:
         """Whether there is another worker that gets packets."""
         return len(self._workers) - len(self.drained) > (worker not in self.drained)
 
-    def _note_fault(self, worker: str, failure: Failure) -> None:
+    def _note_fault(self, worker: str, packet: Packet, failure: Failure) -> None:
         """Drain a black hole: a worker that fails everything, while others do not."""
+        if packet.troubles and packet.avoid != worker:  # neither is to blame: it fails elsewhere, too
+            first = self._workers.get(packet.avoid)
+            if first is not None:
+                first.faults -= 1
+                self.drained.pop(packet.avoid, None)
+            return
         state = self._workers[worker]
         state.faults += 1
         if state.faults >= MAX_FAULTS and not state.successes and self._successes and self._others(worker):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -26,3 +27,5 @@ def _import_all() -> None:
     import uproot  # noqa: F401
 
     import vse.analysis.worker  # noqa: F401
+
+    gc.freeze()  # what the libraries made is here to stay: not to be looked through again and again

@@ -80,10 +80,12 @@ def open_file(url: str, tree: str) -> OpenFile:
     import uproot
 
     location = local_path(url)
-    options: dict[str, Any] = {"array_cache": None, "object_cache": None}
+    # A cache of its own: the tree is read once, and uproot's takes copies of a file for one and the same.
+    options: dict[str, Any] = {"array_cache": None, "object_cache": {}}
     where: Any = location
-    if "://" not in location:  # plain reads: half the cost, and a file cut short raises, where a map kills
+    if "://" not in location:  # plain reads: less to start, and a file cut short raises, where a map kills
         where, options["handler"] = Path(location), uproot.MultithreadedFileSource
+        options["use_threads"] = False
     directory = uproot.open(where, **options)
     name = tree or _default_tree(directory, url)
     if name not in directory:

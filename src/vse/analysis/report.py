@@ -13,6 +13,7 @@ from typing import Any
 
 from vse.analysis.fit import PeakFit
 from vse.analysis.plots import with_error
+from vse.analysis.report_effort import ideal_s, short_name
 from vse.analysis.result import AnalysisResult
 
 _VERSIONS = (
@@ -26,6 +27,7 @@ _VERSIONS = (
     "coffea",
 )
 _MAX_FILES = 200
+_MAX_WORKERS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,13 @@ def write_report(path: Path, content: ReportContent) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"size": size_text, "seconds": seconds_text, "count": "{:,}".format}
+    environment.filters |= {
+        "size": size_text,
+        "seconds": seconds_text,
+        "count": "{:,}".format,
+        "place": short_name,
+    }
+    workers = sorted(content.result.efforts, key=lambda worker: (not worker.drained, -worker.entries))
     page = environment.get_template("report.html").render(
         content=content,
         result=content.result,
@@ -78,6 +86,13 @@ def write_report(path: Path, content: ReportContent) -> Path:
         fits=[_fit_row(name, fit) for name, fit in content.fits.items()],
         files=content.result.files[:_MAX_FILES],
         more_files=max(0, len(content.result.files) - _MAX_FILES),
+        more_failed=sum(
+            max(0, len(some) - _MAX_FILES)
+            for some in (content.result.failed, content.result.broken, content.result.missing)
+        ),
+        workers=workers[:_MAX_WORKERS],
+        more_workers=max(0, len(workers) - _MAX_WORKERS),
+        ideal_s=ideal_s(workers, content.result.wall_s),
         versions=_versions(),
     )
     path.parent.mkdir(parents=True, exist_ok=True)

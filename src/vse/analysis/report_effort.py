@@ -100,6 +100,11 @@ def efficiency(workers: Sequence[WorkerResult], wall_s: float) -> float | None:
     return min(1.0, ideal_s(workers, wall_s) / wall_s)
 
 
+def short_name(worker: str) -> str:
+    """Return a worker's address without its protocol."""
+    return worker.rpartition("://")[2]
+
+
 class Origin(NamedTuple):
     """What was read from one place: a storage element, and whether over the network."""
 

@@ -145,3 +145,6 @@ class Progress:
     workers: dict[str, int]
     output: Any
     entries_merged: int = 0
+    efforts: tuple[WorkerResult, ...] = ()
+    paused: bool = False
+    stopping: bool = False

@@ -9,18 +9,29 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from vse.analysis.engine import AnalysisOptions, Feed, InputFile, OnProgress, analyse
+from vse.analysis.engine import AnalysisOptions, Control, Feed, InputFile, OnProgress, analyse
 from vse.analysis.output import find_fits, save
 from vse.analysis.report import ReportContent, Table, write_report
 from vse.analysis.result import AnalysisResult
 from vse.analysis.script import Script
-from vse.app.inputs import Dataset, inputs_of, locate, locate_all, readable_here
+from vse.app.inputs import Dataset, inputs_of, locate, locate_all, named_queries, readable_here
+from vse.app.places import Place
 from vse.app.site import BackgroundStager, Site
+from vse.app.stage_out import names_for, stage_out
 from vse.errors import NoSuchReplica, VseError
 from vse.model import Identity, Lfn
-from vse.staging.values import FileFailed, FileStaged, News
+from vse.staging.values import FileFailed, FileStaged, News, Request
 
-__all__ = ["Dataset", "Missing", "analyse_dataset", "keep_results", "locate", "locate_all"]
+__all__ = [
+    "Dataset",
+    "Missing",
+    "analyse_dataset",
+    "keep_results",
+    "locate",
+    "locate_all",
+    "named_queries",
+    "stage_out_results",
+]
 
 
 class Missing(StrEnum):
@@ -41,6 +52,8 @@ def analyse_dataset(
     missing: Missing = Missing.STAGE,
     on_progress: OnProgress | None = None,
     on_news: Callable[[News], None] = lambda _: None,
+    control: Control | None = None,
+    checkpoint: Path | None = None,
 ) -> AnalysisResult:
     """Run ``script`` over the dataset on the workers of ``client``; see `vse.analysis.engine.analyse`.
 
@@ -59,7 +72,7 @@ def analyse_dataset(
             stack.enter_context(_Arrivals(site, datasets, feed, on_news))
         else:
             feed.close()
-        result = analyse(script, feed, client, options, on_progress)
+        result = analyse(script, feed, client, options, on_progress, control=control, checkpoint=checkpoint)
     _note_access(site, datasets, result)
     return result
 
@@ -88,6 +101,7 @@ def keep_results(
     script: Script,
     directory: Path,
     *,
+    command: str = "",
     tables: Sequence[Table] = (),
     timings: Mapping[str, float] | None = None,
     notes: Sequence[str] = (),
@@ -98,6 +112,7 @@ def keep_results(
         title=script.title.rstrip("."),
         site=site.settings.site.name,
         result=result,
+        command=command,
         plots=[path for path in written if path.suffix == ".png"],
         fits=find_fits(result.output),
         tables=tables,
@@ -105,6 +120,17 @@ def keep_results(
         notes=notes,
     )
     return [write_report(directory / "report.html", content), *written]
+
+
+def stage_out_results(site: Site, paths: Sequence[Path], element: str, directory: str) -> list[Request]:
+    """Bring what an analysis wrote to a storage element, below an LFN; return the requests, ended.
+
+    They are moved as any other file: tried again, verified, and in the catalogue when they are there.
+    """
+    named = names_for(site, [Place(path=path) for path in paths], f"{directory.rstrip('/')}/")
+    ids = [one.id for one in stage_out(site, named, element)]
+    site.stager().run(threading.Event(), ids)
+    return site.staging.get(ids)
 
 
 class _Arrivals:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 
 from vse.app.site import Site
@@ -21,6 +22,8 @@ from vse.staging.watched import WatchedQueue
 from vse.transfer.lifecycle import Failed, Policy, State, Succeeded, Transfer
 from vse.transfer.queue import Report
 
+_RESUME_S = 10.0
+"""How often to look for requests whose listing was broken off."""
 Chore = Callable[[Site, threading.Event], None]
 """What is done beside staging until the event is set; it has a thread of its own."""
 
@@ -96,7 +99,8 @@ class Generation:
         except BaseException:
             self.site.close()
             raise
-        work: list[Callable[[], None]] = [self._scan] if self.repository is not None else []
+        work: list[Callable[[], None]] = [self._go_on_listing]
+        work += [self._scan] if self.repository is not None else []
         work += [lambda chore=chore: chore(self.site, self._chores_stop) for chore in chores]  # type: ignore[misc]
         self._threads = [threading.Thread(target=one, name="vse-upkeep", daemon=True) for one in work]
         self._thread = threading.Thread(target=self._run, name="vse-stager", daemon=True)
@@ -167,6 +171,14 @@ class Generation:
             self._stager.run(self._stop)
         except BaseException as error:  # the daemon sees it, tells of it, and starts another
             self.error = error
+
+    def _go_on_listing(self) -> None:
+        """Go on with requests whose files were being listed by a process that is gone."""
+        while not self._chores_stop.is_set():
+            with suppress(VseError):  # the next time
+                if self.site.staging.resume():
+                    self._stager.wake()
+            self._chores_stop.wait(_RESUME_S)
 
     def _scan(self) -> None:
         """Look after the lists of the repository."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,9 @@ from vse.errors import BadRequest, NothingToAnalyse
 from vse.model import Contents, DatasetQuery, Lfn, Located, Mode, ReplicaState, Selected
 from vse.model.dataset import same_tree
 from vse.staging.protection import stored_as
+
+_NAMED = re.compile(r"([A-Za-z_][\w.-]*)\s*=\s*(\S.*)", re.DOTALL)
+_PLAIN_NAME = re.compile(r"[A-Za-z_][\w.@-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,26 @@ class Dataset:
     @property
     def missing_bytes(self) -> int:
         return sum(located.entry.size_bytes or 0 for located in self.missing)
+
+
+def named_queries(texts: Sequence[str]) -> dict[str, DatasetQuery]:
+    """Read ``[NAME=]QUERY ...``: one alone needs no name, of several a dataset's name is its own.
+
+    Raises `BadRequest` where a name is wanting or comes twice, and `BadQuery`.
+    """
+    found: dict[str, DatasetQuery] = {}
+    for text in texts:
+        given = _NAMED.fullmatch(text.strip())
+        name, question = (given[1], given[2]) if given else ("", text)
+        query = DatasetQuery.parse(question)
+        if not name and len(texts) > 1:
+            name = question.strip() if _PLAIN_NAME.fullmatch(question.strip()) else ""
+        if len(texts) > 1 and (not name or name in found):
+            wanted = f"analyse {len(texts)} datasets"
+            reason = f"two are called {name}" if name else f"{question} has no name"
+            raise BadRequest(wanted, reason, f"write it as NAME={question}")
+        found[name] = query
+    return found
 
 
 def locate_all(site: Site, queries: Mapping[str, DatasetQuery]) -> tuple[list[Dataset], list[LookupReport]]:

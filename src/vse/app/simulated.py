@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vse.analysis.plots import BLUE, GREY, INK, RED, drawing
+from vse.analysis.plots import BLUE, GREY, INK, RED, drawn
 from vse.staging.eta import covered, pinball
 from vse.staging.simulation import Day, Forecasted, World
 
@@ -27,7 +27,7 @@ def draw(world: World, day: Day, directory: Path) -> list[Path]:
     paths = []
     for name, draw_one in pictures.items():
         path = directory / f"{name}.png"
-        with drawing(11, 5.2 if name == "staging_eta" else 7.4) as figure:
+        with drawn(11, 5.2 if name == "staging_eta" else 7.4) as figure:
             draw_one(figure, world, day)
             figure.savefig(path, dpi=130, metadata={"Software": None})
         paths.append(path)
@@ -62,26 +62,27 @@ def page(world: World, day: Day, images: str = "images") -> str:
     )
 
 
-_PAGE = """# A simulated day of staging
+_PAGE = """\
+# A simulated day of staging
 
-Made by `vse bench staging`; the same numbers come out wherever it runs. {files:,} files are asked for within
-22 hours by {users} users, in bursts, with priorities 3, 5 and 7, and come from four sources over {slots} slots.
-What becomes of a transfer, when it is tried again, who comes next, and when a file should arrive is decided by
-the code that a site runs; sources, failures, users and time are made up.
+Made by `vse bench staging --output docs`; the same numbers come out wherever it runs. {files:,} files are
+asked for within 22 hours by {users} users, in bursts, with priorities 3, 5 and 7, and come from four
+sources over {slots} slots. What becomes of a transfer, when it is tried again, who comes next, and when a
+file should arrive is decided by the code that a site runs; sources, failures, users and time are made up.
 
 | source | slots | a stream | each file | attempts that fail | how much its rate changes |
 |---|---|---|---|---|---|
 {sources}
 
-{done:,} files came and {failed:,} were given up, in {attempts:,} attempts; the queue was empty after {ended:.1f}
-hours, and held {longest:,} files at its longest.
+{done:,} files came and {failed:,} were given up, in {attempts:,} attempts; the queue was empty after
+{ended:.1f} hours, and held {longest:,} files at its longest.
 
 ![The queue and the rates over the day]({images}/staging_queue.png)
 
 ## Who waits how long
 
-All files of a better priority come first; within one, each user gets the same part of the slots as long as they
-have files queued, however many.
+All files of a better priority come first; within one, each user gets the same part of the slots as long
+as they have files queued, however many.
 
 | priority | files | half of them waited less than | nine in ten less than |
 |---|---|---|---|
@@ -91,17 +92,18 @@ have files queued, however many.
 
 ## Whether the expected times are right
 
-Every five minutes three queued files and an open request were asked when they would be there. The interval that
-is told should hold the true time in 80 % of the cases. The pinball loss is that of the interval's ends and its
-middle: the mean of how far the told times were off, weighted as their quantiles are; compared with the true times
-it says how sharp the forecasts are.
+Every five minutes three queued files and an open request were asked when they would be there. The
+interval that is told should hold the true time in 80 % of the cases. The pinball loss is that of the
+interval's ends and its middle: the mean of how far the told times were off, weighted as their quantiles
+are; compared with the true times it says how sharp the forecasts are.
 
-| asked about | times | within the interval | earlier | later | width (high / low) | pinball loss | true time |
+| asked about | times | within it | earlier | later | width (high / low) | pinball loss | true time |
 |---|---|---|---|---|---|---|---|
 {eta}
 
-Nobody knows what will be asked for in the next hours: a burst of files of a better priority makes a file of a
-worse one late, by more than the past could tell. That is what is missing to the right of the picture.
+Nobody knows what will be asked for in the next hours: bursts of files of better priorities make one of a
+worse priority late, by more than the past could tell. Those are the red lines to the right in the
+picture.
 
 ![Told and true times]({images}/staging_eta.png)
 """
@@ -114,8 +116,7 @@ def _eta_row(kind: str, day: Day) -> str:
     late = sum(one.took_s > one.said.high_s for one in some) / len(some)
     width = statistics.median(one.said.high_s / max(one.said.low_s, 1.0) for one in some)
     loss = statistics.fmean(
-        pinball(true_s, [one[number] for one in said], part)
-        for number, part in enumerate((0.1, 0.5, 0.9))
+        pinball(true_s, [one[number] for one in said], part) for number, part in enumerate((0.1, 0.5, 0.9))
     )
     inside = covered(true_s, said)
     mean = statistics.fmean(true_s)
@@ -146,9 +147,7 @@ def _draw_queue(figure: Any, world: World, day: Day) -> None:
     upper.set_title("A simulated day", loc="left", fontsize=14, fontweight="bold")
     upper.set_title(f"{world.files:,} files", loc="right", fontsize=12, color=GREY)
     names = [one.name for one in world.sources]
-    rates = [
-        [one.done_bytes.get(name, 0) / world.look_s / 1e6 for one in day.looks] for name in names
-    ]
+    rates = [[one.done_bytes.get(name, 0) / world.look_s / 1e6 for one in day.looks] for name in names]
     lower.stackplot(hours, rates, labels=names, colors=COLOURS, alpha=0.75, linewidth=0)
     lower.set_ylabel("MB/s, by source", loc="top")
     lower.set_xlabel("Hour of the day", loc="right")
@@ -172,7 +171,13 @@ def _draw_shares(figure: Any, world: World, day: Day) -> None:
     for colour, (priority, waits) in zip(COLOURS, sorted(day.waits_s.items()), strict=False):
         ordered = sorted(waits)[:: max(1, len(waits) // 2000)]
         parts = [(number + 1) / len(ordered) for number in range(len(ordered))]
-        lower.plot([max(one, 1.0) for one in ordered], parts, color=colour, linewidth=1.8, label=f"priority {priority}")
+        lower.plot(
+            [max(one, 1.0) for one in ordered],
+            parts,
+            color=colour,
+            linewidth=1.8,
+            label=f"priority {priority}",
+        )
     lower.set_xscale("log")
     lower.set_xlim(left=1)
     lower.set_ylim(0, 1.03)

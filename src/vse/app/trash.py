@@ -29,7 +29,7 @@ def chosen(names: Guarded, words: Sequence[str]) -> list[Trashed]:
     for word in words:
         one = by_word.get(word) or by_word.get(Lfn.parse(word) if word.startswith(("/", "lfn:")) else "")
         if one is None:
-            raise BadRequest(f"take {word} from the trash", "it is not there", "vse trash list shows what is")
+            raise BadRequest(f"take {word} from the trash", "it is not there", "see vse trash list")
         found.append(one)
     return list(dict.fromkeys(found))
 

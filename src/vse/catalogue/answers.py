@@ -55,11 +55,8 @@ class Question:
 
     def wider(self) -> list[str]:
         """Every question whose answer holds the answer to this one, itself included."""
-        return [
-            str(Question(Lfn(base), pattern))
-            for base in _upwards(self.base)
-            for pattern in dict.fromkeys((self.pattern, "*"))
-        ]
+        patterns = (self.pattern,) if self.pattern == "*" else (self.pattern, "*")
+        return [f"{base.rstrip('/')}/{pattern}" for base in _upwards(self.base) for pattern in patterns]
 
 
 def _upwards(lfn: str) -> Iterator[str]:

@@ -128,15 +128,14 @@ class Limits:
         """Return the verdicts about which nothing may be done, each with the reason."""
         found: dict[Verdict, str] = {}
         wrong = tally.lost + tally.differing
-        for verdict, number, whole, limit in (
-            (Verdict.DARK, tally.dark, tally.held, self.dark),
-            (Verdict.LOST, wrong, tally.known, self.lost),
+        for verdict, what, number, whole, limit, setting in (
+            (Verdict.DARK, "files are dark", tally.dark, tally.held, self.dark, "most_dark_fraction"),
+            (Verdict.LOST, "copies are lost or differ", wrong, tally.known, self.lost, "most_lost_fraction"),
         ):
             if number > limit * whole:
                 found[verdict] = (
-                    f"{number:,} of {whole:,} files are {verdict}: "
-                    f"a fraction of {number / max(whole, 1):.3f}, "
-                    f"more than the limit of {limit:g}"
+                    f"{number:,} of {whole:,} {what}: a fraction of {number / max(whole, 1):.3f}, "
+                    f"more than consistency.{setting} ({limit:g})"
                 )
         if Verdict.LOST in found:
             found[Verdict.DIFFERING] = found[Verdict.LOST]

@@ -254,4 +254,4 @@ def _parquet(path: Path) -> tuple[Any, Any]:
 
 
 def _unreadable(path: Path, found: str, todo: str = "") -> BadRequest:
-    return BadRequest(f"read the table {path}", found, todo)
+    return BadRequest(f"use the table {path}", found, todo)

@@ -292,8 +292,10 @@ class Lookup(Closing):
                 due.append(upstream)
                 self._count(upstream.name, misses=1)
             else:
-                old = old or stands is Standing.STALE
-                self._count(upstream.name, hits=1, stale=stands is Standing.STALE)
+                self._count(upstream.name, hits=1)
+                if stands is Standing.STALE:
+                    old = True
+                    self._count(upstream.name, stale=1)
         if old:
             self.stale += 1
             self._behind([(FIND, str(question))], report)

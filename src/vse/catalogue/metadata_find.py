@@ -22,7 +22,7 @@ from vse.catalogue.metadata_statements import (
     TagStatements,
     tag_value,
 )
-from vse.catalogue.sql_rows import Rows, join, split
+from vse.catalogue.sql_rows import Rows, by_name, join, split
 from vse.catalogue.sql_statements import Matching, Statements
 from vse.db import Database
 from vse.db.prepared import Prepared, Row, as_json
@@ -309,6 +309,7 @@ class Search:
             behind = max(path, self._below + "/")
             if len(rows) < most and end != path + _FIRST:
                 rows += self._statement(further=True).rows(reader, *pattern, behind, end, most)
+        rows.sort(key=by_name)
         return rows
 
     def _statement(self, *, further: bool) -> Prepared:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from vse.catalogue.beside import DIRECTORY, FILE, SPECIAL
 from vse.catalogue.globs import Glob, matcher
 from vse.catalogue.links import real_names
-from vse.catalogue.sql_rows import Rows, split
+from vse.catalogue.sql_rows import Rows, by_name, split
 from vse.catalogue.sql_statements import Matching, Statements
 from vse.db import Database
 from vse.db.prepared import Prepared, Row, as_json, chunks
@@ -239,6 +239,7 @@ class SqlNames:
             if len(rows) < most:
                 behind, end = max(path, prefix + "/"), prefix + "0"
                 rows += run.page(glob.matching, further=True).rows(reader, *pattern, behind, end, most)
+        rows.sort(key=by_name)
         return rows
 
     def _children(self, which: int, path: str) -> Iterator[Entry]:

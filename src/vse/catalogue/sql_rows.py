@@ -19,6 +19,8 @@ Pair = tuple[str, str]
 
 _STATES = {str(state): state for state in ReplicaState}
 _se = itemgetter(1)
+by_name = itemgetter(1, 2)
+"""The key by which rows of files stand in the order of their names."""
 
 
 def split(lfn: str) -> Pair:

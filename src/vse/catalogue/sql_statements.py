@@ -117,7 +117,9 @@ class Statements(SpecialStatements):
 
         Not ``further``: (pattern, path, name, limit), the files of directory ``path`` behind ``name``.
         ``further``: (pattern, path, end, limit), those of the directories behind ``path``, before ``end``.
-        ``pattern`` is left out of the arguments for `Matching.ALL`.
+        ``pattern`` is left out of the arguments for `Matching.ALL`. The page is the right one, but its
+        rows may be in any order: SQLite joins them in order and would sort them all the same, at more
+        cost than `list.sort`, which sees that they are.
         """
         found = self._pages.get((matching, further))
         if found is None:
@@ -144,7 +146,9 @@ class Statements(SpecialStatements):
         joined = joined.outerjoin(contents, contents.c.file_id == page.c.id)
         columns = [page.c[column.name] for column in _FILE_COLUMNS]
         whole = sa.select(*columns, *_COPY_COLUMNS).select_from(joined)
-        return self.prepared(whole.order_by(page.c.path, page.c.name), *arguments)
+        if not self.sqlite:
+            whole = whole.order_by(page.c.path, page.c.name)
+        return self.prepared(whole, *arguments)
 
     def _matches(self, matching: str) -> sa.ColumnElement[bool]:
         pattern: Any = bindparam("pattern", type_=sa.Text)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,25 +14,66 @@ from vse.cli.context import Json, open_site
 from vse.cli.output import emit_json, err, out, warn_if_stale
 
 if TYPE_CHECKING:
-    from vse.analysis.result import AnalysisResult
+    from collections.abc import Mapping
+
+    from vse.analysis.engine import Control
+    from vse.analysis.live import LivePage
+    from vse.analysis.result import AnalysisResult, Progress
     from vse.analysis.script import Script
-    from vse.app.analyse import Missing
+    from vse.app.analyse import Dataset, Missing
     from vse.app.site import Site
     from vse.model import DatasetQuery
+
+CHECKPOINT = "checkpoint"
+MOST_LEFT_OUT = 50
 
 
 def add_to(app: typer.Typer) -> None:
     app.command("analyse", rich_help_panel="Data")(analyse)
 
 
+@dataclass(frozen=True)
+class _Ask:
+    """What the command line says."""
+
+    queries: Mapping[str, DatasetQuery]
+    script: Script
+    output: Path
+    local: int
+    missing: Missing
+    strict: bool
+    live: bool
+    resume: Path | None
+    command: str
+    cluster: str = ""
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.resume or self.output / CHECKPOINT
+
+    @property
+    def title(self) -> str:
+        """The datasets, as they were asked for."""
+        return ", ".join(f"{name}={query}" if name else str(query) for name, query in self.queries.items())
+
+
 def analyse(
     context: typer.Context,
-    script: Annotated[Path, typer.Argument(help="Python: process(events), or a coffea processor.")],
-    query: Annotated[str, typer.Argument(help="A dataset's name, a dataset query, or a path with a glob.")],
+    script: Annotated[
+        Path, typer.Argument(help="Python: process(events), process(rdf), or a coffea processor.")
+    ],
+    query: Annotated[
+        list[str],
+        typer.Argument(help="A dataset's name, a dataset query, or a path with a glob; several: NAME=QUERY."),
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The directory for histograms, plots and report.")
     ] = Path("results"),
     local: Annotated[int, typer.Option(help="Worker processes; 0: one a processor.", min=0)] = 0,
+    cluster: Annotated[
+        str,
+        typer.Option(help="Workers elsewhere: your `vse vaf`, or a Dask scheduler.", metavar="vaf|tls://..."),
+    ] = "",
     missing: Annotated[
         str,
         typer.Option(
@@ -37,84 +81,223 @@ def analyse(
         ),
     ] = "stage",
     strict: Annotated[bool, typer.Option("--strict", help="Anything missing or broken is an error.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="Show progress on a page in the browser.")] = False,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on from the checkpoint of a run that was interrupted.")
+    ] = None,
+    stage_out: Annotated[
+        str,
+        typer.Option(help="Write the results to a storage element as well.", metavar="SE:LFN-DIRECTORY"),
+    ] = "",
     as_json: Json = False,
 ) -> None:
-    """Run a script over every event of a dataset.
+    """Run a script over every event of a dataset, or of several.
 
     What is here starts at once, what is missing is staged and joins as it arrives. A broken file or an
-    event on which the script fails is reported, with its place, and the rest is complete.
+    event on which the script fails is reported, with its place, and the rest is complete. While it runs,
+    p pauses it, s stops it with what there is (or signals: USR1, USR2).
 
     Examples:
 
       vse analyse dimuon.py 'Find;BasePath=/lhc/data;FileName=*.root' -o results
 
+      vse analyse dimuon.py ttbar=/lhc/mc/ttbar/*.root dy=muons@2 --live
+
       vse analyse dimuon.py '/lhc/data/*.root' --missing skip --strict
 
-      vse analyse dimuon.py 'muons@2;Mode=local'
+      vse analyse dimuon.py muons --resume results/checkpoint
+
+      vse analyse dimuon.py muons --stage-out TIER2:/lhc/user/a/anna/dimuon
     """
     from vse.analysis.script import load_script
-    from vse.app.analyse import Missing
+    from vse.app.analyse import Missing, named_queries
     from vse.errors import BadRequest
-    from vse.model import DatasetQuery
 
     if missing not in list(Missing):
         raise BadRequest(f"use --missing {missing}", "it is stage, skip or fail")
-    dataset_query = DatasetQuery.parse(query)
-    loaded = load_script(script)
+    if resume is not None and not resume.is_file():
+        raise BadRequest(f"go on from the checkpoint {resume}", "there is no such file", "leave --resume out")
+    element, directory = _target(stage_out)
+    elsewhere = ["--cluster", cluster] if cluster else []
+    command = shlex.join(["vse", "analyse", str(script), *query, *elsewhere])
+    ask = _Ask(
+        named_queries(query),
+        load_script(script),
+        output,
+        local,
+        Missing(missing),
+        strict,
+        live,
+        resume,
+        command,
+        cluster,
+    )
     with open_site(context) as site:
-        result, paths = _run(site, dataset_query, loaded, output, local, Missing(missing), strict)
-    if as_json:
-        emit_json({**result.to_dict(), "paths": [str(path) for path in paths]})
-    else:
-        tell_result(result)
-        for path in paths:
-            out.print(f"  {path}", markup=False)
+        if element:
+            site.writable(element)
+        result, paths = _run(site, ask)
+        _tell(result, paths, as_json)
+        if not result.complete:
+            _say_how_to_go_on(ask)
+        if element:
+            _stage_out(site, paths, element, directory)
 
 
-def _run(
-    site: Site,
-    query: DatasetQuery,
-    script: Script,
-    output: Path,
-    local: int,
-    missing: Missing,
-    strict: bool,
-) -> tuple[AnalysisResult, list[Path]]:
+def _target(text: str) -> tuple[str, str]:
+    """Read ``SE:/directory``."""
+    from vse.errors import BadRequest
+    from vse.model import Lfn
+
+    element, colon, directory = text.partition(":")
+    if text and not (element and colon and directory):
+        raise BadRequest(
+            f"stage out to {text}", "it has no directory", "write it as SE:/directory, an LFN of your own"
+        )
+    return element, Lfn.parse(directory) if directory else ""
+
+
+def _run(site: Site, ask: _Ask) -> tuple[AnalysisResult, list[Path]]:
     """Analyse with a view of it; return the result and what was written of it, the report first."""
+    from vse.analysis.engine import Control
+    from vse.app.analyse import keep_results, locate_all
+    from vse.errors import WorkersLost
+
+    control = Control()
+    with ExitStack() as stack:
+        workers = stack.enter_context(_workers(site, ask))
+        datasets, reports = locate_all(site, ask.queries)
+        for report in reports:
+            warn_if_stale(report)
+        page = stack.enter_context(_live_page(ask, control)) if ask.live else None
+        try:
+            result = _analyse(site, ask, datasets, workers.client, control, page)
+            paths = keep_results(site, result, ask.script, ask.output, command=ask.command)
+        except BaseException as error:
+            if page is not None:
+                page.finish(None, str(error))
+            if isinstance(error, KeyboardInterrupt | WorkersLost):
+                _say_how_to_go_on(ask)
+            raise
+        if page is not None:
+            page.finish(result, f"The report is {paths[0]}.")
+    return result, paths
+
+
+def _say_how_to_go_on(ask: _Ask) -> None:
+    if ask.checkpoint.is_file():
+        command = (
+            f"{ask.command} -o {shlex.quote(str(ask.output))} --resume {shlex.quote(str(ask.checkpoint))}"
+        )
+        err.print(f"What is done is kept. For the rest: {command}", markup=False)
+
+
+def _workers(site: Site, ask: _Ask) -> Any:
+    """Return a context manager: the workers, whose ``client`` is there once they are."""
     from vse.analysis.cluster import start_local
+    from vse.app.vaf import ClusterWorkers
+
+    if ask.cluster:
+        return ClusterWorkers(ask.cluster, site.settings.vaf)
+    return start_local(ask.local or site.settings.analysis.workers)
+
+
+def _live_page(ask: _Ask, control: Control) -> LivePage:
+    from vse.analysis.live import LivePage
+
+    orders = {"pause": control.pause, "resume": control.resume, "stop": control.stop}
+    page = LivePage(ask.script.title.rstrip("."), ask.title, lambda order: orders[order]())
+    err.print(f"Live: {page.url}", markup=False)
+    return page
+
+
+def _analyse(
+    site: Site, ask: _Ask, datasets: list[Dataset], client: Any, control: Control, page: LivePage | None
+) -> AnalysisResult:
     from vse.analysis.engine import AnalysisOptions
-    from vse.app.analyse import Missing, analyse_dataset, keep_results, locate
+    from vse.app.analyse import Missing, analyse_dataset
     from vse.cli.live import AnalysisView, StagingView, Views
+    from vse.cli.orders import Orders
 
     settings = site.settings.analysis
-    with start_local(local or settings.workers) as workers:
-        dataset, report = locate(site, query)
-        warn_if_stale(report)
-        options = AnalysisOptions(
-            dataset=str(query),
-            packet_target_s=settings.packet_target_s,
-            max_failed_packets=settings.max_failed_packets,
-            strict=strict,
-        )
-        to_stage = bool(dataset.missing) and missing is Missing.STAGE
-        staging = StagingView(len(dataset.missing), dataset.missing_bytes) if to_stage else None
-        analysing = AnalysisView(len(dataset.here) + (len(dataset.missing) if to_stage else 0))
+    options = AnalysisOptions(
+        dataset=ask.title,
+        packet_target_s=settings.packet_target_s,
+        max_failed_packets=settings.max_failed_packets,
+        strict=ask.strict,
+    )
+    if ask.cluster:
+        options = replace(options, no_workers_s=site.settings.vaf.wait_s)
+    here = sum(len(one.here) for one in datasets)
+    away = sum(len(one.missing) for one in datasets) if ask.missing is Missing.STAGE else 0
+    staging = StagingView(away, sum(one.missing_bytes for one in datasets)) if away else None
+    paused = False
+
+    def turn() -> None:
+        control.resume() if paused else control.pause()
+
+    def hear(news: Progress) -> None:
+        nonlocal paused
+        paused = news.paused
+        analysing.hear(news)
+        if page is not None:
+            page.hear(news)
+
+    _make_way(ask)
+    with Orders({"p": turn, "s": control.stop}) as orders:
+        keys = "p pauses or goes on, s stops with what there is" if orders.has_keys else ""
+        analysing = AnalysisView(here + away, keys=keys)
         with Views(staging, analysing):
-            result = analyse_dataset(
+            return analyse_dataset(
                 site,
-                dataset,
-                script,
-                workers.client,
+                datasets,
+                ask.script,
+                client,
                 options,
-                missing=missing,
-                on_progress=analysing.hear,
+                missing=ask.missing,
+                on_progress=hear,
                 on_news=staging.hear if staging else lambda _: None,
+                control=control,
+                checkpoint=ask.checkpoint,
             )
-    return result, keep_results(site, result, script, output)
+
+
+def _make_way(ask: _Ask) -> None:
+    """What an earlier run left to go on from is not wanted now."""
+    if ask.resume is None and ask.checkpoint.is_file():
+        err.print(f"Beginning anew; the checkpoint {ask.checkpoint} is removed.", markup=False)
+        ask.checkpoint.unlink()
+
+
+def _stage_out(site: Site, paths: list[Path], element: str, directory: str) -> None:
+    from vse.app.analyse import stage_out_results
+    from vse.errors import RequestIncomplete
+    from vse.staging.values import RequestState
+
+    requests = stage_out_results(site, paths, element, directory)
+    failed = [one for one in requests if one.state is RequestState.FAILED]
+    for one in failed:
+        for item in site.staging.items(one.id):
+            err.print(f"failed {item.lfn}: {item.error}", markup=False)
+    if failed:
+        found = f"{len(failed)} of {len(requests)} did not get there"
+        todo = f"the results are on this machine as well; try again: vse stage-out FILES --to {element}"
+        raise RequestIncomplete(f"stage out the results to {element}", found, todo)
+    err.print(f"{len(requests)} files are at {element}, in {directory}.", markup=False)
+
+
+def _tell(result: AnalysisResult, paths: list[Path], as_json: bool) -> None:
+    if as_json:
+        emit_json({**result.to_dict(), "paths": [str(path) for path in paths]})
+        return
+    tell_result(result)
+    _tell_how(result)
+    for path in paths:
+        out.print(f"  {path}", markup=False)
 
 
 def tell_result(result: AnalysisResult) -> None:
     """Say what is in the result and, place by place, what is not."""
+    from vse.analysis.report_effort import short_name
     from vse.cli.output import duration, size
 
     state = "[green]complete[/green]" if result.complete else "[yellow]incomplete[/yellow]"
@@ -123,12 +306,34 @@ def tell_result(result: AnalysisResult) -> None:
         f"{duration(result.wall_s)} on {result.workers} workers ({result.rate / 1e3:,.0f} k events/s, "
         f"{size(result.read_bytes)} read): {state}"
     )
-    for lfn, reason in (*result.broken, *result.missing):
-        err.print(f"[yellow]left out[/yellow] {lfn}: ", end="")
+    for worker, reason in result.drained:
+        err.print(f"[yellow]drained[/yellow] {short_name(worker)}: ", end="")
         err.print(reason, markup=False)
-    for item in result.failed:
-        err.print(f"[yellow]left out[/yellow] {lfn_range(item.lfn, item.start, item.stop)}: ", end="")
-        err.print(item.failure.message, markup=False)
+    left_out = [*result.broken, *result.missing]
+    left_out += [(lfn_range(one.lfn, one.start, one.stop), one.failure.message) for one in result.failed]
+    for place, reason in left_out[:MOST_LEFT_OUT]:
+        err.print("[yellow]left out[/yellow] ", end="")
+        err.print(f"{place}: {reason}", markup=False)
+    if len(left_out) > MOST_LEFT_OUT:
+        err.print(f"and {len(left_out) - MOST_LEFT_OUT:,} more, all of them in result.json")
+
+
+def _tell_how(result: AnalysisResult) -> None:
+    """Say what was read from where, and how well it went."""
+    from vse.cli.output import duration, size
+
+    if result.entries_resumed:
+        out.print(f"{result.entries_resumed:,} of them came from the checkpoint")
+    for origin in result.origins:
+        how = "over the network" if origin.remote else "on local disks"
+        out.print(
+            f"  {size(origin.read_bytes)} of {origin.files} files from {origin.place}, {how}", markup=False
+        )
+    if result.efficiency is not None:
+        out.print(f"  efficiency {result.efficiency:.0%} (ideal time over measured time)")
+    if len(result.slowest) > 1:
+        slow = result.slowest[0]
+        out.print(f"  slowest file {slow.lfn}, {duration(slow.wall_s)}", markup=False)
 
 
 def lfn_range(lfn: str, start: int, stop: int) -> str:

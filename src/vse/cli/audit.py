@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vse.cli.context import Json, open_site
-from vse.cli.output import emit_lines, moment, table
+from vse.cli.output import emit_lines, err, moment, table
 from vse.model import Identity, Lfn
 
 
@@ -33,6 +33,8 @@ def audit(
     if as_json:
         emit_lines({**one._asdict(), "detail": dict(one.detail)} for one in rows)
         return
+    if not rows:
+        err.print(f"No change of {Lfn.parse(name)} is known.", markup=False)
     table(
         ("when", "who", "what", "name", "detail"),
         [

@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
+from vse.cli import bench_vaf
 from vse.cli.context import Json
 from vse.cli.output import duration, emit_json, err, out
 
 app = typer.Typer(no_args_is_help=True, help="Measure or simulate how VSE behaves; needs no site.")
+bench_vaf.add_to(app)
 
 
 @app.command("staging")
@@ -59,7 +61,9 @@ def staging(
         emit_json({**told, "ended_s": day.ended_s, "covered": right, "forecasts": len(day.forecasts)})
         return
     out.print(f"{day.done:,} files came, {day.failed:,} were given up, in {day.attempts:,} attempts")
-    out.print(f"the queue was empty after {duration(day.ended_s)}; simulated in {duration(cpu_s)} of one core")
+    out.print(
+        f"the queue was empty after {duration(day.ended_s)}; simulated in {duration(cpu_s)} of one core"
+    )
     for kind, part in right.items():
         out.print(f"expected times of {kind}s: {part:.0%} within their interval of 80 %")
     if output is not None:

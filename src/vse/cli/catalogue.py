@@ -65,6 +65,8 @@ def dump(
 ) -> None:
     """Write every copy of every file to a table, one row each. The file appears when it is whole.
 
+    Files and copies are in it; links, collections, access lists and tags are not.
+
     Examples:
 
       vse catalogue dump catalogue.parquet

@@ -137,11 +137,10 @@ def _show(evidence: Evidence, checked: Checked, everything: bool) -> None:
         err.print(f"not judged below {path}: {error}", markup=False)
     for path, error in checked.failed.items():
         err.print(f"not mended: {path}: {error}", markup=False)
-    for verdict, why in checked.refused.items():
-        err.print(
-            f"nothing {'was' if checked.committed else 'would be'} done about {verdict} files: {why}",
-            markup=False,
-        )
+    for why in dict.fromkeys(checked.refused.values()):
+        kinds = [str(verdict) for verdict, reason in checked.refused.items() if reason == why]
+        done = "was" if checked.committed else "would be"
+        err.print(f"nothing {done} done about {' and '.join(kinds)} files: {why}", markup=False)
     if checked.committed:
         out.print(
             f"{checked.marked:,} copies marked, {checked.removed:,} dark files removed "

@@ -6,15 +6,19 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress import Progress, TaskID
+from rich.table import Table
 
 from vse.cli.output import byte_progress, duration, err, event_progress, size
 from vse.staging.values import FileFailed, FileStaged, LinkRefused, Moved, News
 
 if TYPE_CHECKING:
     from vse.analysis.result import Progress as AnalysisProgress
+
+
+MOST_WORKERS = 8
 
 
 class StagingView:
@@ -55,28 +59,73 @@ class StagingView:
                 files=f"{len(self._staged)}/{self._total_files}",
             )
 
+    @property
+    def shown(self) -> RenderableType:
+        return self.progress
+
     def finish(self) -> None:
         """Show the end as it is, also where other processes carried some of the files."""
         self.progress.stop_task(self._task)
 
 
 class AnalysisView:
-    """Events, rate and time to come of an analysis of ``total_files``, some of which may be still to come."""
+    """Events, rate and time to come of an analysis of ``total_files``, some of which may be still to come.
 
-    def __init__(self, total_files: int, label: str = "analysing") -> None:
+    Below it a line for each worker, of many those that are busiest. ``keys``: what can be pressed.
+    """
+
+    def __init__(self, total_files: int, label: str = "analysing", keys: str = "") -> None:
+        from vse.analysis.live import Rates
+
         self._total_files = total_files
+        self._keys = keys
+        self._label = label
+        self._rates, self._byte_rates = Rates(), Rates()
+        self._workers: Table | None = None
         self.progress: Progress = event_progress()
         self._task: TaskID = self.progress.add_task(label, total=None, rate="")
 
     def hear(self, news: AnalysisProgress) -> None:
         # Files that are still to come are taken to be as long as those that are here.
         still_to_come = self._total_files / news.files if news.more_files and news.files else 1.0
+        byte_rate = self._byte_rates.hear(news.elapsed_s, {"": float(news.read_bytes)})[""]
+        state = "stopping" if news.stopping else "paused" if news.paused else self._label
         self.progress.update(
             self._task,
+            description=state,
             total=round(news.entries_expected * still_to_come) or None,
             completed=news.entries_done,
-            rate=f"{news.rate / 1e3:,.0f} k events/s",
+            rate=f"{news.rate / 1e3:,.0f} k events/s, {size(byte_rate)}/s",
         )
+        self._workers = self._lines(news)
+
+    def _lines(self, news: AnalysisProgress) -> Table:
+        from vse.analysis.report_effort import short_name
+
+        rates = self._rates.hear(
+            news.elapsed_s, {one.name: float(one.entries) for one in news.efforts if one.left_s is None}
+        )
+        known = sorted(news.efforts, key=lambda one: (one.left_s is not None, -one.entries, one.name))
+        lines = Table.grid(padding=(0, 2))
+        for one in known[:MOST_WORKERS]:
+            state = one.drained or ("gone" if one.left_s is not None else "")
+            speed = f"{rates.get(one.name, 0.0) / 1e3:,.1f} k events/s"
+            failures = f"{one.failures} packets failed" if one.failures else ""
+            lines.add_row(
+                f"  {short_name(one.name)}",
+                f"{one.entries:,} events",
+                state or speed,
+                size(one.read_bytes),
+                failures,
+            )
+        if len(known) > MOST_WORKERS:
+            lines.add_row(f"  and {len(known) - MOST_WORKERS} more workers")
+        return lines
+
+    @property
+    def shown(self) -> RenderableType:
+        lines = [self.progress, self._workers, self._keys and f"  [dim]{self._keys}[/dim]"]
+        return Group(*(line for line in lines if line))
 
 
 class Views:
@@ -84,8 +133,12 @@ class Views:
 
     def __init__(self, *views: StagingView | AnalysisView | None) -> None:
         self._views = [view for view in views if view is not None]
-        group = Group(*(view.progress for view in self._views))
-        self._live = Live(group, console=err, refresh_per_second=8) if err.is_terminal else None
+        self._live = (
+            Live(get_renderable=self._all, console=err, refresh_per_second=8) if err.is_terminal else None
+        )
+
+    def _all(self) -> Group:
+        return Group(*(view.shown for view in self._views))
 
     def __enter__(self) -> Self:
         if self._live is not None:

@@ -16,7 +16,6 @@ from vse.cli import (
     analyse,
     audit,
     bench,
-    bench,
     cat,
     catalogue,
     checksum,
@@ -60,6 +59,7 @@ from vse.cli import (
     unpin,
     upstream,
     upstream_prefetch,
+    vaf,
     why,
     xrootd,
 )
@@ -127,6 +127,7 @@ app.add_typer(quota.app, name="quota", rich_help_panel="Data")
 app.add_typer(quarantine.app, name="quarantine", rich_help_panel="Data")
 upstream_prefetch.add_to(upstream.app)
 app.add_typer(upstream.app, name="upstream")
+app.add_typer(vaf.app, name="vaf", rich_help_panel="Data")
 app.add_typer(stager.app, name="stager", rich_help_panel="Sites")
 app.add_typer(xrootd.app, name="xrootd", rich_help_panel="Sites")
 

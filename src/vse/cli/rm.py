@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vse.cli.context import Json, open_site
 from vse.cli.output import emit_lines, err, out, size
 from vse.errors import VseError
+
+if TYPE_CHECKING:
+    from vse.app.namespace import Removal
 
 
 def add_to(app: typer.Typer) -> None:
@@ -41,7 +45,7 @@ def rm(
 
       vse rm --forever /lhc/user/me/large.root
     """
-    from vse.app.namespace import Removal, into_trash, plan_removal, remove
+    from vse.app.namespace import into_trash, plan_removal, remove
     from vse.app.places import Place, split_name
 
     done: list[Removal] = []
@@ -59,6 +63,16 @@ def rm(
                 remove(site, planned, done.append, forever=forever)
             except VseError as error:
                 failure = error
+    _report(done, kept, dry_run, as_json)
+    if failure is not None:
+        left = len(planned) - len(done)
+        err.print(
+            f"{left} of {len(planned)} were not removed; the same command tries them again.", markup=False
+        )
+        raise failure
+
+
+def _report(done: Sequence[Removal], kept: bool, dry_run: bool, as_json: bool) -> None:
     if as_json:
         emit_lines(
             {
@@ -78,9 +92,3 @@ def rm(
                 else f"{one}  ({'to the trash' if kept else 'the name'})"
             )
             out.print(f"would remove {what}" if dry_run else f"removed {what}", markup=False)
-    if failure is not None:
-        left = len(planned) - len(done)
-        err.print(
-            f"{left} of {len(planned)} were not removed; the same command goes on with them.", markup=False
-        )
-        raise failure

@@ -140,17 +140,26 @@ def drawn(statuses: Sequence[RequestStatus]) -> Table:
         files = Text(f"{one.here_files}/{one.total_files}")
         if failed:
             files.append(f" {failed} failed", "red")
+        dataset = Text(request.query, overflow="fold")
+        if one.note:
+            dataset.append(f"\n{one.note}", "yellow")
         moves = one.rate_bytes_s is not None and one.running
         grid.add_row(
             str(request.id),
             Text(str(request.state), _COLOURS.get(str(request.state), "")),
-            ProgressBar(max(one.total_bytes, 1), min(one.here_bytes, one.total_bytes), width=20),
+            ProgressBar(
+                max(one.total_bytes, 1),
+                min(one.here_bytes, one.total_bytes),
+                20,
+                complete_style="blue",
+                finished_style="green",
+            ),
             files,
             f"{size(one.here_bytes)} of {size(one.total_bytes)}",
             f"{size(one.rate_bytes_s)}/s" if moves else "",
-            _when(one),
+            "" if one.eta is None and one.note else _when(one),
             request.owner,
-            Text(request.query),
+            dataset,
         )
     if not statuses:
         grid.caption = "No open requests."

@@ -87,6 +87,8 @@ def empty(
         held = chosen(names, words) if words else [one for one in names.trash() if one.expires_s <= until_s]
         result = remove(site, names, names.expired(until_s, [one.id for one in held]))
     _report(result, as_json)
+    if not held:
+        err.print("Nothing in the trash has expired; name what to remove now, or give --all.", markup=False)
 
 
 def _report(result: BulkResult[Trashed], as_json: bool) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Catalogues elsewhere: which there are, and the copies made here that they are told of.",
+    help="Catalogues elsewhere: which there are, how they answer, what they are told of.",
 )
 
 Name = Annotated[str | None, typer.Argument(help="An upstream of the settings; all of them if left out.")]

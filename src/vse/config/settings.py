@@ -20,6 +20,7 @@ from vse.config.pools import PoolSettings, ReplicationSettings
 from vse.config.sections import Count, Names, Positive, Rate, Section, SitePath
 from vse.config.services import AfdsmgrdSettings, ExternalSettings, MonitorSettings, UrlRule
 from vse.config.topology import CountryStorage, SiteStorage
+from vse.config.vaf import VafSettings
 from vse.config.upstreams import MappingRule, UpstreamSettings
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "UpkeepSettings",
     "UpstreamSettings",
     "UrlRule",
+    "VafSettings",
     "VariantSettings",
     "VolumeSettings",
     "XrootdDoorSettings",
@@ -235,6 +237,7 @@ class Settings(Section):
     upkeep: UpkeepSettings = UpkeepSettings()
     doors: DoorSettings = DoorSettings()
     analysis: AnalysisSettings = AnalysisSettings()
+    vaf: VafSettings = VafSettings()
 
     @model_validator(mode="before")
     @classmethod

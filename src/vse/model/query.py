@@ -25,7 +25,11 @@ from vse.model.lfn import Lfn
 from vse.model.runs import BadRun, Runs, parse_runs
 
 _GLOB = re.compile(r"[*?\[]")
-_EXAMPLE = "write it as 'Find;BasePath=/lhc/data;FileName=*.root'"
+_EXAMPLES = {
+    "find": "write it as 'Find;BasePath=/lhc/data;FileName=*.root'",
+    "data": "write it as 'Data;Period=LHC10h;Variant=AOD086;Run=139505-139510;Pass=pass2'",
+    "sim": "write it as 'Sim;Period=LHC10d1;Variant=ESDs;Run=117222'",
+}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
 _WORD = re.compile(r"[A-Za-z0-9_.+*?-]+")
 ROOT = Lfn("/")
@@ -132,9 +136,11 @@ class FindQuery(DatasetQuery):
 
     def __str__(self) -> str:
         anchor = f";Anchor={self.anchor}" if self.anchor else ""
-        if ";" in self.base or ";" in self.pattern:  # only a path can say so
-            return f"{self.base.rstrip('/')}/{self.pattern}"
-        return f"Find;BasePath={self.base};FileName={self.pattern}{anchor}{self._common()}"
+        pattern = self.pattern
+        if ";" in self.base or ";" in pattern or "#" in pattern or pattern != pattern.strip():
+            return f"{self.base.rstrip('/')}/{pattern}"  # only a path can say so
+        slash = "" if self.base == self.base.rstrip() else "/"  # keeps a blank at the end
+        return f"Find;BasePath={self.base}{slash};FileName={pattern}{anchor}{self._common()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,8 +283,9 @@ def _tree_and_mode(text: str, options: Mapping[str, _Option]) -> tuple[str, Mode
     return tree, Mode(value.lower())
 
 
-def bad_query(text: str, column: int, found: str, todo: str = _EXAMPLE) -> BadQuery:
+def bad_query(text: str, column: int, found: str) -> BadQuery:
     """Return the error for what is wrong at ``column`` (from 0) of ``text``; it points there."""
+    todo = _EXAMPLES.get(text.partition(";")[0].strip().lower(), _EXAMPLES["find"])
     return BadQuery("understand the query", f"column {column + 1}: {found}\n{pointed(text, column)}", todo)
 
 

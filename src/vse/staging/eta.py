@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from vse.staging.eta_flow import Work, drain_s
 from vse.transfer.lifecycle import PRIORITY, Policy
 from vse.transfer.shares import Slots
 
@@ -27,6 +28,10 @@ _BLOCK = 16
 _LIKE = 8
 _WORST_OVERTAKING = 0.9
 _CHAIN = 8
+_RHYTHM = 4.0
+_LESS = 0.35
+_UNLIKE = 0.35
+_WORST_UNSEEN = 0.95
 _GRAIN = 0.8
 
 
@@ -171,6 +176,7 @@ class History:
     slots_used: float
     slots_seen: float
     failing: float
+    seen_s: float
 
     @classmethod
     def of(
@@ -212,6 +218,7 @@ class History:
             used,
             seen,
             failures / (failures + len(recent)),
+            max(one.ended_s for one in recent) - min(one.started_s for one in ordered),
         )
 
     def cost_from(self, source_se: str) -> Cost:
@@ -224,7 +231,7 @@ class History:
             for other in self.blocks[number + 1 : number + 40]:
                 apart_s = max(abs(one.when_s - other.when_s), 1e-3)
                 near.append((abs(math.log(apart_s / max(horizon_s, 1e-3))), one.slowness - other.slowness))
-        least = 0.06 + 0.6 / math.sqrt(len(self.done))
+        least = 0.15 + 0.6 / math.sqrt(len(self.done))
         if not near:
             return least
         near.sort(key=lambda pair: pair[0])
@@ -250,10 +257,10 @@ class History:
 def _overtaken(done: Sequence[Sample], awaited: Awaited, horizon_s: float, overall: float) -> list[float]:
     """Return that part for some of the transfers ``done``: of the same owner and priority where possible.
 
-    Where none of the priority moved, it is what better ones took of all slots.
+    Where few of the priority moved, it is what better ones took of all slots.
     """
     ranked = [one for one in done if one.priority == awaited.priority]
-    if not ranked:
+    if len(ranked) < _LIKE:
         span_s = max(one.ended_s for one in done) - min(one.started_s for one in done)
         better_s = sum(one.lasted_s for one in done if one.priority < awaited.priority)
         return [min(1.0, better_s / max(span_s * overall, 1e-9))]
@@ -262,12 +269,15 @@ def _overtaken(done: Sequence[Sample], awaited: Awaited, horizon_s: float, overa
     long = [one for one in alike if one.started_s - one.created_s >= horizon_s / 3]
     alike = long if len(long) >= _LIKE else alike
     found: list[float] = []
-    for one in alike[:: max(1, len(alike) // 32)]:
+    times = [(one.started_s, one.created_s, one.lasted_s) for one in done]
+    for one in alike[:: max(1, len(alike) // 24)]:
+        asked_s, begun_s = one.created_s, one.started_s
         before_s = later_s = 0.0
-        for other in done:
-            if one.created_s < other.started_s < one.started_s:
-                before_s += other.lasted_s
-                later_s += other.lasted_s if other.created_s > one.created_s else 0.0
+        for started_s, created_s, lasted_s in times:
+            if asked_s < started_s < begun_s:
+                before_s += lasted_s
+                if created_s > asked_s:
+                    later_s += lasted_s
         if before_s > 0:
             found.append(later_s / before_s)
     return found
@@ -305,53 +315,6 @@ def _concurrency(latest: Sequence[Sample]) -> tuple[float, float]:
     return max(total_s / (to_s - from_s), 0.1), 1.0
 
 
-# -- what is ahead -------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Work:
-    """Seconds of slots that a source needs for files of one priority, and how many it may have."""
-
-    priority: int
-    left_s: float
-    slots: float
-    source_se: str = ""
-
-
-def drain_s(works: Sequence[Work], mine: str, slots: float) -> float:
-    """Return how long it takes until the source ``mine`` has no work left, as a flow through ``slots``."""
-    left = [one for one in works if one.left_s > 1e-9]
-    now_s = 0.0
-    while any(one.source_se == mine for one in left):
-        given = _allot(left, slots)
-        step_s = min(one.left_s / had for one, had in zip(left, given, strict=True) if had > 0)
-        for one, had in zip(left, given, strict=True):
-            one.left_s -= had * step_s
-        now_s += step_s
-        left = [one for one in left if one.left_s > 1e-9]
-    return now_s
-
-
-def _allot(works: Sequence[Work], slots: float) -> list[float]:
-    """Share slots out: better priorities first, within one as there is work, to each source what it may."""
-    given = [0.0] * len(works)
-    by_source: dict[str, float] = {}
-    for priority in sorted({one.priority for one in works}):
-        some = [n for n, one in enumerate(works) if one.priority == priority]
-        while some and slots > 1e-9:
-            total_s = sum(works[n].left_s for n in some)
-            caps = {n: max(0.0, works[n].slots - by_source.get(works[n].source_se, 0.0)) for n in some}
-            full = [n for n in some if slots * works[n].left_s / total_s >= caps[n]]
-            for n in full or some:
-                given[n] = caps[n] if full else slots * works[n].left_s / total_s
-            for n in full or some:
-                name = works[n].source_se
-                by_source[name] = by_source.get(name, 0.0) + given[n]
-            slots -= sum(given[n] for n in full or some)
-            some = [n for n in some if n not in full] if full else []
-    return given
-
-
 # -- the forecast --------------------------------------------------------------------------------
 
 
@@ -364,10 +327,15 @@ def forecast(
     base = _Base.of(history, awaited, slots)
     chance = random.Random(draws)
     parts = history.overtaking(awaited, base.wait_s, float(slots.overall), chance)
+    wait_s = base.wait_s / (1.0 - min(_middle(parts), _WORST_OVERTAKING)) if parts else base.wait_s
+    # Laplace's rule of succession: how likely what comes is like nothing in as many stretches as were seen.
+    # Where one owner asked for all of it, others are not expected as much.
+    unlike = min(_UNLIKE, 1.0 / (history.seen_s / (_RHYTHM * max(wait_s, 1e-3)) + 2.0))
+    unlike *= 0.3 if len({one.share for one in history.done} | {awaited.share}) == 1 else 1.0
     files = sum(one.files for one in awaited.ahead)
     sigma = math.hypot(history.drift(max(base.wait_s, base.own_s)), _GRAIN / math.sqrt(files + 1.0))
     ends_s = sorted(
-        _draw(chance, base, history, awaited, policy, chance.choice(parts) if parts else 0.0, sigma)
+        _draw(chance, base, history, awaited, policy, _part(chance, parts, unlike), sigma)
         for _ in range(draws)
     )
     low, likely, high = (ends_s[round(part * (draws - 1))] for part in (0.1, 0.5, 0.9))
@@ -439,6 +407,14 @@ def _works(history: History, ahead: Sequence[Ahead], slots: Slots) -> list[Work]
     ]
 
 
+def _part(chance: random.Random, parts: Sequence[float], unlike: float) -> float:
+    """Return a part that overtakes: one of those that were seen, or a greater one, or none at all."""
+    if chance.random() < unlike:
+        return _WORST_UNSEEN * math.sqrt(chance.random())
+    part = min(chance.choice(parts) if parts else 0.0, _WORST_OVERTAKING)
+    return float(part * chance.random() ** _LESS)  # part of those that overtook were counted as ahead
+
+
 def _draw(
     chance: random.Random,
     base: _Base,
@@ -450,7 +426,7 @@ def _draw(
 ) -> float:
     """Return one way in which it may come out."""
     slow = math.exp(chance.gauss(0.0, sigma) + chance.uniform(-1.0, 1.0) * base.slack)
-    wait_s = max(awaited.wait_s, base.wait_s * slow / (1.0 - min(overtaken, _WORST_OVERTAKING)))
+    wait_s = max(awaited.wait_s, base.wait_s * slow / (1.0 - overtaken))
 
     def own_s() -> float:
         return base.own_s * slow * chance.choice(history.scatter)
@@ -472,8 +448,8 @@ def _draw(
     return end_s
 
 
-def _middle(values: object) -> float:
-    ordered = sorted(values)  # type: ignore[call-overload]
+def _middle(values: Iterable[float]) -> float:
+    ordered = sorted(values)
     return float(ordered[len(ordered) // 2])
 
 

@@ -27,7 +27,7 @@ from vse.transfer.queue_statements import is_in
 from vse.transfer.rows import transfer_of
 from vse.transfer.shares import Slots
 
-_RECENT = 500
+_RECENT = 300
 _COUNTED = 10_000
 """How many files ahead are counted in a file's own lane, rather than estimated from the lanes' lengths."""
 _LANES = 6
@@ -56,10 +56,7 @@ class Destination:
 
 
 def read_destination(connection: sa.Connection, name: str, now_s: float) -> Destination:
-    moving = connection.execute(
-        sa.select(transfers).where(transfers.c.state == State.RUNNING, transfers.c.destination == name)
-    )
-    running = tuple(map(transfer_of, moving))
+    running = _running(connection, name)
     lane = transfer_lanes.c
     lanes = connection.execute(
         sa.select(lane.source_se, lane.priority, lane.files).where(lane.destination == name, lane.files > 0)
@@ -76,6 +73,19 @@ def read_destination(connection: sa.Connection, name: str, now_s: float) -> Dest
                     break
     history = History.of(recent, [sample_of(one, now_s) for one in running], long_ago)
     return Destination(name, now_s, history, running, tuple((row[0], row[1], row[2]) for row in lanes))
+
+
+def read_recent(connection: sa.Connection, name: str, now_s: float) -> list[Sample]:
+    """Return the latest transfers to an element that are through, and those that run."""
+    running = [sample_of(one, now_s) for one in _running(connection, name)]
+    return _done(connection, name, None, _RECENT) + running
+
+
+def _running(connection: sa.Connection, destination: str) -> tuple[Transfer, ...]:
+    query = sa.select(transfers).where(
+        transfers.c.state == State.RUNNING, transfers.c.destination == destination
+    )
+    return tuple(map(transfer_of, connection.execute(query)))
 
 
 def _done(connection: sa.Connection, destination: str, before_s: float | None, number: int) -> list[Sample]:

@@ -88,12 +88,13 @@ class Quarantine:
             )
 
     def _keep(self, evidence: Evidence) -> None:
+        """The row goes first: a kill in between leaves one without bytes, never bytes nobody knows."""
         transfer, path, total = evidence.transfer, None, Adler32()
         if evidence.path is not None:
             for piece in _pieces(evidence.path):
                 total.update(piece)
             if total.size_bytes <= self._settings.max_bytes:
-                path = _linked(evidence.path)
+                path = evidence.path.parent / DIRECTORY / uuid.uuid4().hex
         row = {
             "when_s": self._clock(),
             "lfn": transfer.lfn,
@@ -105,12 +106,18 @@ class Quarantine:
             "attempt": transfer.attempts,
             "error": json.dumps(evidence.error.to_dict()),
         }
+        with self._database.write() as connection:
+            key = connection.execute(
+                sa.insert(quarantine).values(row).returning(quarantine.c.id)
+            ).scalar_one()
+        if evidence.path is None or path is None:
+            return
         try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            os.link(evidence.path, path)  # the partial file is about to lose its own name
+        except OSError:
             with self._database.write() as connection:
-                connection.execute(sa.insert(quarantine).values(row))
-        except BaseException:
-            if path is not None:
-                path.unlink(missing_ok=True)
+                connection.execute(sa.update(quarantine).where(quarantine.c.id == key).values(path=None))
             raise
 
     def trim(self, element: str) -> list[Kept]:
@@ -211,15 +218,6 @@ def _compare(wanted: str, kept: Kept, located: Located) -> None:
         raise SizeMismatch(wanted, found, todo)
     if entry.checksum is not None and entry.checksum != kept.checksum:
         raise ChecksumMismatch(wanted, f"it has {kept.checksum}; the catalogue says {entry.checksum}", todo)
-
-
-def _linked(partial: Path) -> Path:
-    """Give a partial file, which is about to lose its name, a second one."""
-    directory = partial.parent / DIRECTORY
-    directory.mkdir(mode=0o700, exist_ok=True)
-    path = directory / uuid.uuid4().hex
-    os.link(partial, path)
-    return path
 
 
 def _pieces(path: Path) -> Iterable[bytes]:

@@ -17,7 +17,7 @@ from vse.db import Database
 from vse.db.prepared import chunks
 from vse.db.tables import request_items, requests, transfers
 from vse.db.tables_pool import evictions, holdings, quotas, reservations
-from vse.errors import QuotaExceeded, StorageFull, VseError
+from vse.errors import BadRequest, QuotaExceeded, StorageFull, VseError
 from vse.model import Clock, DatasetQuery, Lfn
 from vse.model.identity import primary_group
 from vse.model.query import NamedQuery
@@ -96,7 +96,7 @@ class Reservations:
         and ``dataset`` the one that the oldest open request for the file names.
 
         Raises `QuotaExceeded` or `StorageFull` (both retryable), with nothing kept, where the file would not
-        fit even when all had gone that may go.
+        fit even when all had gone that may go; `BadRequest` where it is larger than the whole element.
         """
         if not self._kept(element):
             return
@@ -275,6 +275,13 @@ def _shortage(
     for bound in bounds:
         fill = bound.fill(after[ITSELF])
         short_bytes = fill.used_bytes - fill.total_bytes
+        if wanted.size_bytes > bound.total_bytes:
+            never = BadRequest(
+                _keeping(wanted),
+                f"all of it is {show_bytes(bound.total_bytes)}",
+                "choose another storage element, or make this one greater",
+            )
+            return Shortage(wanted.element, ITSELF, wanted.size_bytes, 0, never)
         if short_bytes > 0:
             full = StorageFull(
                 _keeping(wanted),

@@ -7,6 +7,7 @@ are not. The same world and seed give the same day.
 
 from __future__ import annotations
 
+import gc
 import heapq
 import math
 import random
@@ -34,8 +35,8 @@ from vse.transfer.shares import Lane, Slots, Usage, next_place
 
 DAY_S = 86_400.0
 _HERE = "HERE"
-_BUCKET = 256
-_KEPT = 500
+_BUCKET = 64
+_KEPT = 300
 _EVERY = 8
 _POLICY = Policy(max_failures=6, backoff_s=20.0, backoff_max_s=600.0)
 _BROKEN = ServerFault("read the file", "the source answered 500")
@@ -136,7 +137,13 @@ def world_of(files: int, seed: int = 1) -> World:
 
 def simulate(world: World) -> Day:
     """Return a day of `world.files` files, and what follows until the queue is empty."""
-    return _Run(world).run()
+    collecting = gc.isenabled()
+    gc.disable()  # nothing here is cyclic, and the queue is a million objects to look through in vain
+    try:
+        return _Run(world).run()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def asked(world: World, chance: random.Random) -> list[Asked]:
@@ -169,20 +176,25 @@ class _Counted:
         self.buckets: dict[int, list[int]] = {}
 
     def add(self, place: int, files: int, size_bytes: int) -> None:
-        known = self.buckets.get(place // _BUCKET)
+        bucket = place // _BUCKET
+        known = self.buckets.get(bucket)
         if known is None:
-            known = self.buckets[place // _BUCKET] = [0, 0]
+            known = self.buckets[bucket] = [0, 0]
         known[0] += files
         known[1] += size_bytes
+        if not known[0]:
+            del self.buckets[bucket]
 
-    def before(self, place: int) -> tuple[int, int]:
+    def before(self, place: int, from_place: int) -> tuple[float, float]:
+        """Return files and bytes before ``place``; nothing is left before ``from_place``."""
         last = place // _BUCKET
         some = [found for bucket, found in self.buckets.items() if bucket < last]
         half = self.buckets.get(last, (0, 0))
-        part = (place % _BUCKET) / _BUCKET
+        start = max(last * _BUCKET, min(from_place, place))
+        part = (place - start) / max((last + 1) * _BUCKET - start, 1)
         return (
-            sum(one[0] for one in some) + int(half[0] * part),
-            sum(one[1] for one in some) + int(half[1] * part),
+            sum(one[0] for one in some) + half[0] * part,
+            sum(one[1] for one in some) + half[1] * part,
         )
 
 
@@ -420,7 +432,9 @@ class _Run:
         for lane, counted in self._counted.items():
             if lane.priority <= one.priority:
                 place = one.place if lane.priority == one.priority else 1 << 60
-                ahead.append(Ahead(lane.source_se, lane.priority, *counted.before(place)))
+                ahead.append(
+                    Ahead(lane.source_se, lane.priority, *counted.before(place, self._virtual[lane]))
+                )
         for name in self._sources:
             some = [other for other in self._running.values() if other.source_se == name]
             ahead.append(Ahead(name, 0, len(some), sum(other.size_bytes for other in some) / 2))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from vse.config.settings import StagerSettings
-from vse.errors import Interrupted, VseError
+from vse.errors import Interrupted, QuotaExceeded, StorageFull, VseError
 from vse.model import BulkResult, Clock, Located
 from vse.staging.external import MoverBeside
 from vse.staging.jobs import Planner
@@ -29,7 +29,7 @@ from vse.transfer.caps import Caps, Rates
 from vse.transfer.ctrl_c import CtrlC
 from vse.transfer.instance import new_owner
 from vse.transfer.lifecycle import ENDED, Event, Failed, Progressed, PutBack, State, Succeeded, Transfer
-from vse.transfer.mover import Job, KeptName, Limits, Live, Moved, Mover, Source
+from vse.transfer.mover import Job, KeptName, Limits, Live, Mover, Source
 from vse.transfer.shares import Slots
 
 __all__ = ["Outcome", "Parts", "Stager"]
@@ -287,35 +287,38 @@ class Stager:
         """Move one file after the other."""
         while (work := jobs.get()) is not None:
             live, job = work
-            moved, error = None, None
             try:
                 live.check()
-                moved = self._move(job, live)
+                outcome = self._move(job, live)
             except VseError as problem:
-                error = problem
+                outcome = Outcome(live, job, None, problem)
             except Exception as problem:
                 error = VseError(
                     f"stage {job.transfer.lfn}",
                     f"{type(problem).__name__}: {problem}",
                     "this is a defect of VSE: please report it",
                 )
-            self._inbox.put(Outcome(live, job, moved, error))
+                outcome = Outcome(live, job, None, error)
+            self._inbox.put(outcome)
             if live.given_up:
                 return
 
-    def _move(self, job: Job, live: Live) -> Moved | None:
+    def _move(self, job: Job, live: Live) -> Outcome:
         """Move a file, with space kept for it as long as it is on its way."""
         room, one = self._parts.room, job.transfer
         if room is None:
-            return self._mover.move(job, live, partial(self._may_read, live))
-        room.reserve(one.destination, one.lfn, one.size_bytes, one.share, holder=self.owner)
+            return Outcome(live, job, self._mover.move(job, live, partial(self._may_read, live)), None)
+        try:
+            room.reserve(one.destination, one.lfn, one.size_bytes, one.share, holder=self.owner)
+        except (StorageFull, QuotaExceeded) as error:
+            return Outcome(live, job, None, error, no_room=True)
         moved = None
         try:
             moved = self._mover.move(job, live, partial(self._may_read, live))
         finally:
             if moved is None and not live.given_up:
                 room.release(one.destination, one.lfn)
-        return moved
+        return Outcome(live, job, moved, None)
 
     def _may_read(self, live: Live, source: Source) -> bool:
         claim = live.transfer

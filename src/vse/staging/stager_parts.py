@@ -41,12 +41,16 @@ class Room(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a move ended: moved, not begun (no free slot at any source), or an error."""
+    """How a move ended: moved, not begun (no free slot at any source), or an error.
+
+    ``no_room``: the error is that the destination has no room for it now, so that nothing was tried.
+    """
 
     live: Live
     job: Job | None
     moved: Moved | None
     error: VseError | None
+    no_room: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from vse.model import BulkResult, Clock, Lfn, NewFile
 from vse.staging.filters import Registered
 from vse.staging.jobs import guid_of_new
 from vse.staging.stager_parts import Outcome, Parts
-from vse.staging.stager_tape import Tapes
+from vse.staging.stager_tape import Tapes, pause_s
 from vse.transfer.lifecycle import ENDED, Event, Failed, Postponed, PutBack, Succeeded, Transfer
 from vse.transfer.mover import KeptName, Live, Moved
 from vse.transfer.queue import Report
@@ -160,6 +160,9 @@ class Recorder:
         error = unregistered or error
         if error is None or isinstance(error, Interrupted):
             return PutBack(url_of(live), live.bytes_done)
+        if outcome.no_room:
+            now_s = self._clock()
+            return Postponed(error, now_s + pause_s(now_s - live.transfer.created_s))
         last_se = live.source.se if live.source else None
         if isinstance(error, OnTape):
             return Postponed(error, self._clock() + self._tapes.wait_s(live.source), last_se)

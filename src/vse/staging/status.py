@@ -12,8 +12,8 @@ from vse.db import Database
 from vse.db.tables import request_items, transfers
 from vse.errors import GivenUp
 from vse.model import Clock, Lfn
-from vse.staging.eta import Estimate, Rate
-from vse.staging.eta_rows import Destination, Forecasts, read_destination
+from vse.staging.eta import Estimate, Rate, measure
+from vse.staging.eta_rows import Destination, Forecasts, read_destination, read_recent
 from vse.staging.values import Broken, ItemState, Request, RequestState, RequestStatus
 from vse.transfer.lifecycle import Policy, State, Transfer
 from vse.transfer.queue import Queue
@@ -47,8 +47,7 @@ class Progress:
     def rate(self, destination: str) -> Rate | None:
         """Return what the transfers to a storage element carry, or carried when they last ran."""
         with self._database.read() as connection:
-            history = read_destination(connection, destination, self._clock()).history
-        return history.rate if history else None
+            return measure(read_recent(connection, destination, self._clock()))
 
     def arrival(self, transfer: Transfer) -> Estimate | None:
         """Return when a transfer that has not ended will be here."""

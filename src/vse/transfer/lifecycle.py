@@ -213,7 +213,9 @@ class PutBack:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """It cannot be read yet (its bytes are on their way from tape), which is nobody's failure."""
+    """It cannot be moved yet, which is nobody's failure: its bytes are on their way from tape, or its
+    destination has no room for it now.
+    """
 
     reason: VseError
     until_s: float

@@ -65,7 +65,7 @@ class DumpUpstream:
     def find(self, base: Lfn, pattern: str) -> Iterator[Located]:
         """As `Upstream.find`; memory does not grow with the answer."""
         matches = matcher(pattern)
-        index = self._ready(f"find {pattern!r} under {base} in the dump {self.name!r}")
+        index = self._ready(f"find {pattern!r} under {base or '/'} in the dump {self.name!r}")
         for located in self._files(index, *_below(base)):
             if matches(located.entry.lfn.name):
                 yield located

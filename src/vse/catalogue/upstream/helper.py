@@ -9,7 +9,8 @@ The helper is a script that needs nothing of VSE, run by the Python that has the
     {"error": denied | unavailable | garbage, "text": ...}
 
 ``replicas`` is a list of ``[storage element, URL or null, state]``. An answer without its end line is no
-answer. A helper that says nothing for ``timeout_s`` is ended, not waited for.
+answer. A helper says ``alive`` once when its client is loaded, for which it has a minute at least; one that
+says nothing for ``timeout_s`` after that is ended, not waited for.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from vse.model import BulkResult, Entry, Lfn, Located, Replica, ReplicaState
 
 _KEPT = 2
 _GRACE_S = 2.0
+_LOADING_S = 60.0
 _READ_BYTES = 1 << 20
 _MAX_LINE_BYTES = 4 * 1024 * 1024
 _NO_CLIENT = 3
@@ -157,6 +159,7 @@ class _Process:
     def __init__(self, settings: UpstreamSettings, script: Path, package: str, wanted: str) -> None:
         python = settings.python or sys.executable
         self._timeout_s = settings.timeout_s
+        self._silence_s = max(settings.timeout_s, _LOADING_S)
         self._package = package
         self._python = python
         self._section = f"upstreams.{settings.name}"
@@ -203,12 +206,12 @@ class _Process:
 
     def _line(self, wanted: str) -> bytes:
         descriptor = _pipe(self._process.stdout).fileno()
-        until_s = time.monotonic() + self._timeout_s
+        until_s = time.monotonic() + self._silence_s
         while b"\n" not in self._buffer:
             left_s = max(0.0, until_s - time.monotonic())
             if not select.select([descriptor], [], [], left_s)[0]:
                 raise UpstreamUnavailable(
-                    wanted, f"it was silent for {self._timeout_s:g} s", "try again later"
+                    wanted, f"it was silent for {self._silence_s:g} s", "try again later"
                 )
             data = os.read(descriptor, _READ_BYTES)
             if not data:
@@ -217,6 +220,7 @@ class _Process:
             if len(self._buffer) > _MAX_LINE_BYTES and b"\n" not in self._buffer:
                 raise _garbage(wanted, f"its helper sent a line of more than {_MAX_LINE_BYTES} bytes")
         line, _, self._buffer = self._buffer.partition(b"\n")
+        self._silence_s = self._timeout_s
         return line
 
     def _ended(self, wanted: str) -> VseError:

@@ -137,8 +137,8 @@ async def _bulk(
     return Response(await blocking(answer), media_type=JSON)
 
 
-async def json_body(request: Request, *keys: str) -> dict[str, Any]:
-    """Return the JSON object of a request, which must have these keys and no others."""
+async def json_body(request: Request, *keys: str, may: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the JSON object of a request, which must have these keys, ``may`` have those, and no others."""
     wanted = "understand the request"
     data = bytearray()
     async for piece in request.stream():
@@ -150,7 +150,7 @@ async def json_body(request: Request, *keys: str) -> dict[str, Any]:
         body = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise BadRequest(wanted, f"its body is no JSON ({str(error)[:100]})") from None
-    if not isinstance(body, dict) or set(body) != set(keys):
+    if not isinstance(body, dict) or set(body) - set(may) != set(keys):
         raise BadRequest(wanted, "its body has other keys", f"send an object with {', '.join(keys)}")
     return body
 

@@ -83,7 +83,7 @@ class StagingService:
 
     async def ask(self, request: HttpRequest) -> Response:
         """``{"query", "destination"?, "priority"?, "pin_s"?, "note"?}`` -> 201 and the request."""
-        body = await json_body(request, "query")
+        body = await json_body(request, "query", may=("destination", "priority", "pin_s", "note"))
         wanted = "stage what is asked for"
         query = DatasetQuery.parse(_text(body, "query", wanted))
         pin_s = body.get("pin_s")

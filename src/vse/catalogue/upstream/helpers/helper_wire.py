@@ -32,6 +32,8 @@ def answers_apart() -> Any:
 
 def serve(answers: Any, calls: dict[str, Callable[..., Iterable[dict[str, Any]]]]) -> None:
     """Answer questions until there are no more. ``calls`` yield messages; all errors are told."""
+    answers.write(json.dumps({"alive": True}) + "\n")
+    answers.flush()
     for line in sys.stdin:
         question = json.loads(line)
         count = 0
