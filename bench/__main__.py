@@ -32,6 +32,7 @@ MODULES = (
     "transfers",
     "consistency",
     "packetizer",
+    "coffea",
 )
 RESULTS = Path(__file__).parent / "results"
 

@@ -29,7 +29,9 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_and_options_that_are_shown_exist(page):
     commands = get_command(app).commands
-    shown = re.findall(r"(?:^|[`$ ])vse ((?:--site \S+ )?[a-z]+(?:-[a-z]+)*)([^`\n#]*)", page.read_text(), re.MULTILINE)
+    shown = re.findall(
+        r"(?:^|[`$ ])vse ((?:--site \S+ )?[a-z]+(?:-[a-z]+)*)([^`\n#]*)", page.read_text(), re.MULTILINE
+    )
     for name, rest in shown:
         command = commands.get(name.split()[-1])
         assert command is not None, f"{page.name} shows 'vse {name}'"

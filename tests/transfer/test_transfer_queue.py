@@ -96,6 +96,28 @@ def test_a_failed_file_comes_after_all_others_and_not_before_its_time(queue: Que
     )
 
 
+def test_a_clock_that_jumps_keeps_nobody_waiting_for_a_day(queue: Queue, clock: Clock) -> None:
+    fill(queue, names(1))
+    me = new_owner()
+    clock.now_s += 86400
+    (one,) = queue.claim(me, 1, Slots(100, 100))
+    queue.report(me, [Report(one.id, one.attempts, Failed(BROKEN))])
+    clock.now_s -= 86400  # whoever had set it wrong sets it right
+    assert [again.id for again in queue.claim(me, 1, Slots(100, 100))] == [one.id]
+
+
+def test_a_clock_that_jumps_ahead_takes_nothing_from_a_stager_of_this_machine_that_lives(
+    queue: Queue, clock: Clock
+) -> None:
+    fill(queue, names(1))
+    me, other = new_owner(), new_owner()
+    (one,) = queue.claim(me, 1, Slots(100, 100))
+    clock.now_s += 86400
+    assert queue.heartbeat(me, {one.id: (one.attempts, Progressed(5))}) == set()
+    assert queue.claim(other, 1, Slots(100, 100)) == []
+    assert queue.report(me, [Report(one.id, one.attempts, Succeeded("u", 10))])
+
+
 def test_slots_count_over_all_stagers_in_all_and_for_each_source(queue: Queue) -> None:
     fill(queue, names(6, "a"), "SITE_A")
     fill(queue, names(6, "b"), "SITE_B")

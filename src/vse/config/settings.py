@@ -20,8 +20,8 @@ from vse.config.pools import PoolSettings, ReplicationSettings
 from vse.config.sections import Count, Names, Positive, Rate, Section, SitePath
 from vse.config.services import AfdsmgrdSettings, ExternalSettings, MonitorSettings, UrlRule
 from vse.config.topology import CountryStorage, SiteStorage
-from vse.config.vaf import VafSettings
 from vse.config.upstreams import MappingRule, UpstreamSettings
+from vse.config.vaf import VafSettings
 
 __all__ = [
     "AfdsmgrdSettings",
@@ -184,7 +184,7 @@ class XrootdDoorSettings(Section):
     port: int = Field(default=1095, ge=0, le=65535)
     """0 takes any free port and says which."""
     data: str = "127.0.0.1:1094"
-    """`HOST:PORT` of the xrootd that exports the link tree; where empty, copies' own root:// URLs are used."""
+    """`HOST:PORT` of the xrootd that exports the link tree; where empty, copies' own root URLs are used."""
     deny_s: float = Field(default=10.0, ge=2)
     """A file that could not be staged is refused so long, and asked for anew by the next open."""
 

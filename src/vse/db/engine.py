@@ -190,6 +190,9 @@ def _translated(wanted: str, error: BaseException) -> VseError:
     if isinstance(error, sqlite3.Error):
         code = str(getattr(error, "sqlite_errorname", ""))
         busy, full = code.startswith(_SQLITE_BUSY), code.startswith(_SQLITE_FULL)
+        if code.startswith("SQLITE_READONLY"):
+            todo = "let its file and directory be writable for those who are to use it, also to read"
+            return StorageFault(wanted, text, todo)
     else:
         state = getattr(error, "sqlstate", None)
         busy, full = state in _POSTGRESQL_BUSY, state in _POSTGRESQL_FULL

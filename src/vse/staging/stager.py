@@ -22,6 +22,7 @@ from vse.staging.jobs import Planner
 from vse.staging.stager_parts import Outcome, Parts
 from vse.staging.stager_recording import Recorder, report_of, url_of
 from vse.staging.stager_tape import Tapes
+from vse.staging.unclaimed import Unclaimed
 from vse.staging.values import FileFailed, FileStaged, News
 from vse.staging.values import Moved as MovedNews
 from vse.storage.element import StorageElement
@@ -78,6 +79,7 @@ class Stager:
         self._inbox: std_queue.SimpleQueue[Outcome | None] = std_queue.SimpleQueue()
         self._tapes = Tapes(parts.elements, clock, self._hand_out, self._inbox.put)
         self._recorder = Recorder(parts, self.owner, clock, self._tapes)
+        self._unclaimed = Unclaimed(parts.queue, parts.catalogue, parts.elements, settings.lease_s, clock)
         self._jobs: std_queue.SimpleQueue[tuple[Live, Job] | None] = std_queue.SimpleQueue()
         self._running: dict[int, Live] = {}
         self._arrived: list[Outcome | None] = []
@@ -117,7 +119,7 @@ class Stager:
     def _work(self, stopped: Callable[[], bool], until: Sequence[int] | None) -> None:
         self._jobs = std_queue.SimpleQueue()
         self._sweep()
-        self._parts.staging.settle()
+        self._settle()
         over = threading.Event()
         minder = threading.Thread(target=self._mind, args=(over,), name="vse-minder", daemon=True)
         minder.start()
@@ -131,7 +133,7 @@ class Stager:
                     break
                 now_s = time.monotonic()
                 if not self._running and now_s >= settle_s:
-                    self._parts.staging.settle()  # what a stager that was killed has left unsettled
+                    self._settle()
                     settle_s = now_s + _SETTLE_S
                 if woken or now_s >= look_s:
                     look_s = now_s + self._fill(until)
@@ -202,6 +204,12 @@ class Stager:
         self._parts.queue.report(
             self.owner, [report_of(live, PutBack(url_of(live), live.bytes_done)) for live in stuck]
         )
+
+    def _settle(self) -> None:
+        """Settle what a stager that was killed has left: requests, and files that nobody wants any more."""
+        self._parts.staging.settle()
+        with contextlib.suppress(VseError):  # a storage that is not there: another time
+            self._unclaimed.remove()
 
     def _sweep(self, servers_older_than_s: float | None = None) -> None:
         """Remove partial files that dead stagers left at places that can be written."""

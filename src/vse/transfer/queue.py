@@ -47,6 +47,8 @@ from vse.transfer.queue_statements import LOOK_AHEAD, QueueStatements, in_lane, 
 from vse.transfer.rows import attempt_of, chunks, insert_ignoring, keep, save, transfer_of
 from vse.transfer.shares import Lane, Slots, Usage
 
+_LONGEST_WAIT_S = 3600.0
+"""Nothing waits for longer than this, or twice the longest back-off, before it is looked at again."""
 _PROMOTED = 1000
 """How many files whose back-off is over are put back into the queue in one transaction."""
 
@@ -286,6 +288,18 @@ class Queue:
                 for row in connection.execute(sa.select(transfers).where(transfers.c.lfn == lfn))
             ]
 
+    def cancelled(self, destination: str, since_s: float, until_s: float) -> list[Transfer]:
+        """Return the transfers that were begun, and cancelled in that time (Unix s; the end excluded)."""
+        query = sa.select(transfers).where(
+            transfers.c.destination == destination,
+            transfers.c.state == State.CANCELLED,
+            transfers.c.finished_s >= since_s,
+            transfers.c.finished_s < until_s,
+            transfers.c.attempts > 0,
+        )
+        with self._database.read() as connection:
+            return [transfer_of(row) for row in connection.execute(query)]
+
     def attempts_of(self, transfer_id: int) -> list[Attempt]:
         """Return every attempt that was kept, in order."""
         rows = sa.select(attempts).where(attempts.c.transfer_id == transfer_id).order_by(attempts.c.number)
@@ -351,8 +365,11 @@ class Queue:
     # -- inside ----------------------------------------------------------------------------------
 
     def _promote(self, connection: sa.Connection, books: Books) -> None:
-        """Put those back into the queue whose back-off is over."""
-        due = sa.select(transfers).where(is_in(State.WAITING), transfers.c.not_before_s <= self._clock())
+        """Put back into the queue what is due, or waits longer than anything: the clock was set back."""
+        now_s, time_s = self._clock(), transfers.c.not_before_s
+        never_s = now_s + max(_LONGEST_WAIT_S, 2 * self.policy.backoff_max_s)
+        over = sa.or_(time_s <= now_s, time_s > never_s)
+        due = sa.select(transfers).where(is_in(State.WAITING), over)
         rows = connection.execute(due.order_by(transfers.c.not_before_s).limit(_PROMOTED))
         self._apply(connection, [(transfer_of(row), Due()) for row in rows], books)
 
