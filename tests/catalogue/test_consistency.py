@@ -72,7 +72,7 @@ def test_the_limits_are_fractions_not_percent(dark, lost, refused):
 
 def test_differing_sizes_count_with_the_lost():
     refusals = Limits(lost=0.05).refusals(Tally(known=100, held=100, lost=3, differing=3))
-    assert "6 of 100 files" in refusals[Verdict.LOST]
+    assert "6 of 100 copies" in refusals[Verdict.LOST]
 
 
 PATHS = st.sampled_from(["/a", "/a/b", "/a-b", "/a/b-c", "/a/b/c", "/é", "/a/b.root", "/b"])

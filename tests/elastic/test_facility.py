@@ -39,7 +39,7 @@ def test_the_commands_of_the_seed(tmp_path, home):
         waited = vse("vaf", "wait", "1", "--timeout", "30", environment=variables)
         assert waited.out == "1 workers are there.\n"
         assert vse("vaf", "count", "--once", environment=variables).out == "1\n"
-        assert "working" in vse("vaf", "status", environment=variables).out
+        until(lambda: "working" in vse("vaf", "status", environment=variables).out)
         entered = vse("vaf", "enter", "printenv", "FRAMEWORK", environment=variables)
         assert entered.out == "v5-05-38\n"
         script = tmp_path / "count.py"

@@ -107,7 +107,7 @@ def _fitted(site: RampUp, dice: random.Random) -> tuple[float, float]:
     def curve(t_s: object, p0: float, p1: float, p2: float) -> object:
         return p0 * (t_s + p2) / (1 + p1 * (t_s + p2))  # type: ignore[operator]
 
-    (p0, p1, _), _ = curve_fit(curve, times_s, counts, p0=(0.1, 0.001, 1.0), bounds=(0, [10, 1, 600]))
+    (p0, p1, _), _ = curve_fit(curve, times_s, counts, p0=(0.1, 0.001, 1.0))
     return float(p0), float(p1)
 
 
