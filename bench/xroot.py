@@ -131,8 +131,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.xroot", description=__doc__)
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
-    size_bytes, runs, count = (256 * 2**20, 2, 1000) if quick else (2**30, 3, 1000)
-    scratch = Path(tempfile.mkdtemp(prefix="vse-bench-"))
+    size_bytes, runs, count = (256 * 2**20, 2, 1000) if quick else (2**30, 5, 1000)
+    # In memory, so that the drivers are measured and not what a disk does with a gigabyte of dirty pages.
+    memory = Path("/dev/shm")  # noqa: S108
+    scratch = Path(tempfile.mkdtemp(prefix="vse-bench-", dir=memory if memory.is_dir() else None))
     try:
         with xrootd(make_certificates()) as server:
             with (server.data / "big").open("wb") as file:
@@ -142,7 +144,11 @@ def main() -> None:
             figures = copies(server, size_bytes, runs, scratch) + ranges(server, size_bytes, count, runs)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    print(json.dumps({"figures": figures, "size_bytes": size_bytes, "runs": runs}))
+    print(
+        json.dumps(
+            {"figures": figures, "size_bytes": size_bytes, "runs": runs, "scratch": str(scratch.parent)}
+        )
+    )
 
 
 if __name__ == "__main__":
