@@ -8,22 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from support.command_line import Answer, InProcess
+from support.command_line import Answer, InProcess, add_element
 from vse.app.init import init_site
 from vse.app.site import Site
 from vse.config.load import load
 from vse.model import Identity, Lfn, NewFile
-
-FAR = """
-[StorageElements.FAR]
-BackendType = "local"
-WriteAccess = false
-
-[StorageElements.FAR.File]
-Protocol = "file"
-Path = "far"
-Access = "local"
-"""
 
 
 @pytest.fixture
@@ -31,8 +20,7 @@ def vse(tmp_path: Path) -> InProcess:
     """A site whose files are elsewhere."""
     root = tmp_path / "site"
     init_site(root, name="test")
-    with (root / "vse.toml").open("a") as settings:
-        settings.write(FAR)
+    add_element(root, "FAR", "far", writable=False)
     with Site.open(load(root / "vse.toml")) as site:
         for number in range(3):
             path = root / f"far/lhc/f{number}.dat"

@@ -7,29 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from support.command_line import InProcess
+from support.command_line import InProcess, add_element
 from vse.app.init import init_site
 from vse.app.site import Site
 from vse.config.load import load
 from vse.model import Lfn, NewFile
-
-FAR = """
-[StorageElements.FAR]
-BackendType = "local"
-WriteAccess = false
-[StorageElements.FAR.File]
-Protocol = "file"
-Path = "far"
-Access = "local"
-"""
 
 
 @pytest.fixture
 def vse(tmp_path: Path) -> InProcess:
     root = tmp_path / "site"
     init_site(root, name="test")
-    with (root / "vse.toml").open("a") as settings:
-        settings.write(FAR)
+    add_element(root, "FAR", "far", writable=False)
     (root / "far/lhc").mkdir(parents=True)
     (root / "far/lhc/f.dat").write_bytes(bytes(10))
     with Site.open(load(root / "vse.toml")) as site:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from support.command_line import add_element
 from support.door_site import TOKEN, Site, files_of
 from vse.app.desk import SiteDesk
 from vse.app.init import init_site
@@ -20,15 +21,6 @@ from vse.doors.http.app import create_app
 from vse.model import Lfn, NewFile
 from vse.testing.door import running_door
 
-FAR = """
-[StorageElements.FAR]
-BackendType = "local"
-WriteAccess = false
-[StorageElements.FAR.File]
-Protocol = "file"
-Path = "far"
-Access = "local"
-"""
 PATH = "/api/v1/staging"
 
 
@@ -36,8 +28,7 @@ PATH = "/api/v1/staging"
 def door(tmp_path: Path) -> Iterator[tuple[Site, WholeSite]]:
     root = tmp_path / "site"
     init_site(root, name="test")
-    with (root / "vse.toml").open("a") as settings:
-        settings.write(FAR)
+    add_element(root, "FAR", "far", writable=False)
     with ExitStack() as stack:
         whole = stack.enter_context(WholeSite.open(load(root / "vse.toml")))
         files = [NewFile(Lfn(f"/lhc/f{number}.dat"), 10, 655361, "FAR") for number in range(3)]

@@ -87,12 +87,13 @@ class InProcess(Command):
         return Answer(int(ended.value.code or 0), written.decode(), err.getvalue())
 
 
-def add_element(site: Path, name: str, directory: str) -> None:
+def add_element(site: Path, name: str, directory: str, *, writable: bool = True) -> None:
     """Give a site one more storage element, in a directory of its own."""
     (site / directory).mkdir()
     with (site / "vse.toml").open("a") as settings:
         settings.write(
-            f'\n[StorageElements.{name}]\nBackendType = "local"\n\n[StorageElements.{name}.File]\n'
+            f'\n[StorageElements.{name}]\nBackendType = "local"\nWriteAccess = {str(writable).lower()}\n'
+            f"\n[StorageElements.{name}.File]\n"
             f'Protocol = "file"\nPath = "{directory}"\nAccess = "local"\n'
         )
 

@@ -58,7 +58,7 @@ class Shelves:
         if not self._places:
             return None
         for key, shelves in ((host, self._by_host), (site, self._by_site)):
-            if key and (key not in full or shelves is self._by_site):
+            if key:
                 found = self._from(shelves.get(key), full)
                 if found is not None:
                     return found

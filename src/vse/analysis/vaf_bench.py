@@ -19,7 +19,7 @@ TARGET_S = 10.0
 OVERHEAD_S = 0.015
 """What a task costs beside its entries, as measured."""
 FILE_S = 20.0
-"""How long a worker takes for one file: about 10,000 files for half a day of computing... of one worker."""
+"""How long a worker of `RATE` takes for one file."""
 _HOUR_S = 3600.0
 
 
