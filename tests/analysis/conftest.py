@@ -21,7 +21,7 @@ def workers() -> Iterator[LocalWorkers]:
 @pytest.fixture
 def client(workers: LocalWorkers) -> Any:
     """A client of two workers that are there (a test before may have killed one)."""
-    workers.client.wait_for_workers(2, timeout=30)
+    workers.client.wait_for_workers(2, timeout=120)
     return workers.client
 
 

@@ -10,7 +10,7 @@ import random
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -36,31 +36,16 @@ def process(events):
 """
 
 
-class Five(ExitStack):
-    """Five workers, always: a nanny whose worker is killed while it starts gives up, and all begin anew."""
-
-    local: LocalWorkers | None = None
-
-    def client(self) -> Any:
-        from distributed.exceptions import WorkerStartTimeoutError
-
-        for _ in range(3):
-            if self.local is None:
-                self.local = self.enter_context(LocalWorkers(WORKERS))
-            try:
-                self.local.client.wait_for_workers(WORKERS, timeout=30)
-                break
-            except WorkerStartTimeoutError:
-                self.local.close()
-                self.local = None
-        assert self.local is not None
-        return self.local.client
-
-
 @pytest.fixture(scope="module")
-def five() -> Iterator[Five]:
-    with Five() as workers:
+def five() -> Iterator[LocalWorkers]:
+    with LocalWorkers(WORKERS) as workers:
         yield workers
+
+
+def everybody(five: LocalWorkers) -> Any:
+    """A client of workers that are all there again."""
+    five.client.wait_for_workers(WORKERS, timeout=120)
+    return five.client
 
 
 def kill_at_random(client: Any, dice: random.Random, ended: threading.Event) -> list[int]:
@@ -77,14 +62,14 @@ def kill_at_random(client: Any, dice: random.Random, ended: threading.Event) -> 
     return killed
 
 
-def test_a_fifth_of_the_workers_killed_at_random_times(five: Five, write_script: Write) -> None:
+def test_a_fifth_of_the_workers_killed_at_random_times(five: LocalWorkers, write_script: Write) -> None:
     script = write_script(SCRIPT)
     options = AnalysisOptions(packet_entries=100, partial_every_s=0.05, progress_every_s=0.02)
     files = [input_file(path) for path in ZMUMU]
-    calm = analyse(script, Feed(files, closed=True), five.client(), options)
+    calm = analyse(script, Feed(files, closed=True), everybody(five), options)
     killed, lost = 0, 0
     for number in range(RUNS):
-        client = five.client()
+        client = everybody(five)
         ended, dice = threading.Event(), random.Random(number)
         counts: list[int] = []
         killer = threading.Thread(

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import uproot
 
 from support.analysis_site import DATA, ZMUMU, input_file, needs_data, run
+from support.elastic import until
 from vse.analysis.cluster import LocalWorkers
 from vse.analysis.engine import AnalysisOptions, Feed, InputFile, analyse
 from vse.analysis.result import Progress
@@ -139,6 +141,25 @@ def test_a_leak_costs_workers_but_no_entries(write_script: Write) -> None:
         result = analyse(script, feed(), local.client, options)
     assert result.workers_lost >= 1
     expect_all(result)
+
+
+def test_a_worker_killed_again_and_again_while_it_starts_is_replaced(write_script: Write) -> None:
+    def worker_process(*, other_than: int) -> int:
+        found = [
+            process.pid
+            for process in psutil.Process().children()
+            if process.pid not in (other_than, *before) and "spawn_main" in " ".join(process.cmdline())
+        ]
+        return found[0] if found else 0
+
+    before = {process.pid for process in psutil.Process().children()}
+    with LocalWorkers(1) as local:
+        (pid,) = local.client.run(os.getpid).values()
+        for _ in range(4):
+            os.kill(pid, signal.SIGKILL)
+            pid = until(lambda gone=pid: worker_process(other_than=gone))
+        os.kill(pid, signal.SIGKILL)
+        expect_all(analyse(write_script(COUNT), feed(), local.client, AnalysisOptions()))
 
 
 @pytest.fixture

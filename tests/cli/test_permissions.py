@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from support.command_line import Answer, Command, InProcess, clean_environment
+from support.other_user import with_our_python
 from vse.app.init import init_site
 
 pytestmark = pytest.mark.slow
@@ -164,17 +165,17 @@ def open_to_all(place: Path) -> None:
         path.chmod(0o777 if path.is_dir() else 0o666)
 
 
+AS_NOBODY = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"]
+
+
 def as_nobody(place: Path, *words: str) -> Answer:
     done = subprocess.run(
-        [sys.executable, "-m", "vse.cli", *words],
+        with_our_python([*AS_NOBODY, sys.executable, "-m", "vse.cli", *words]),
         cwd=place,
         env={**clean_environment(), "USER": "root", "LOGNAME": "root", "HOME": "/"},
         capture_output=True,
         text=True,
         check=False,
-        user="nobody",
-        group="nogroup",
-        extra_groups=[],
     )
     return Answer(done.returncode, done.stdout, done.stderr)
 

@@ -22,6 +22,7 @@ import sqlalchemy as sa
 
 from servers.xrootd import free_port
 from support.command_line import clean_environment
+from support.other_user import with_our_python
 from vse.app.site import Site
 from vse.app.xrootd import XrootdOpening
 from vse.app.xrootd_setup import setup_for, write_setup
@@ -113,7 +114,7 @@ class XrootdSite:
     def start_xrootd(self, mode: Mode) -> None:
         setup = setup_for(self.site, mode, self.directory, self.data_port)
         write_setup(setup, USER)
-        command = setup.command(USER if os.geteuid() == 0 else "")
+        command = with_our_python(setup.command(USER)) if os.geteuid() == 0 else setup.command("")
         environment = {**clean_environment(), "HOME": "/tmp"}
         self._processes.append(
             subprocess.Popen(

@@ -7,6 +7,7 @@ leaves memory: who can reach a Dask scheduler can run code as its user, and a ma
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -29,6 +30,8 @@ _DASK = {
         "MKL_NUM_THREADS": 1,
         "OPENBLAS_NUM_THREADS": 1,
     },
+    # A nanny whose worker takes longer to come back would be closed, and no other opened in its place.
+    "distributed.deploy.lost-worker-timeout": "1 day",
     "distributed.scheduler.work-stealing": False,
     # A worker that leaks is ended at its limit and replaced; one that only waits for memory waits for ever.
     "distributed.worker.memory.target": False,
@@ -41,6 +44,10 @@ _DASK = {
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
 }
+REPLACE_EVERY_S = 1.0
+"""So often local workers are looked after."""
+
+_GIVEN_UP = ("closed", "failed")
 _NOISY = (
     "distributed",
     "distributed.client",
@@ -102,8 +109,20 @@ class LocalWorkers(Closing):
                 local_directory=self._scratch.name,
             )
             self._client = Client(self._cluster, set_as_default=False)
+            self._cluster.loop.add_callback(self._look_after)
         except BaseException as error:  # told to whoever asks for the client
             self._error = error
+
+    async def _look_after(self) -> None:
+        """Open another worker where a nanny gave up, as it does if its worker is killed while it starts."""
+        cluster = self._cluster
+        while self._client is not None:
+            dead = [name for name, nanny in cluster.workers.items() if nanny.status.name in _GIVEN_UP]
+            for name in dead:
+                del cluster.workers[name]
+            if len(cluster.workers) < self.count:
+                cluster.scale(self.count)
+            await asyncio.sleep(REPLACE_EVERY_S)
 
     def close(self) -> None:
         """Stop the workers; may be called any number of times.

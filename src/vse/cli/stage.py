@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vse.cli.context import Json, open_site
 from vse.cli.output import emit_json, err, out
+
+if TYPE_CHECKING:
+    from vse.app.stage import StagingJob
+    from vse.staging.values import RequestStatus
 
 
 def add_to(app: typer.Typer) -> None:
@@ -43,14 +48,14 @@ def stage(
     from vse.app.requests import conditions
     from vse.app.stage import end_of, stage_dataset
     from vse.cli import status
-    from vse.cli.live import StagingView, Views, summary_of_bytes
+    from vse.cli.live import StagingView, Views
     from vse.cli.spans import span_s
     from vse.model import DatasetQuery, FindQuery, Identity, Lfn
 
     dataset = DatasetQuery.parse(query)
     with open_site(context) as site:
-        started = time.monotonic()
         asked = conditions(site, Identity.of_process(), priority, span_s(pin), note)
+        started = time.monotonic()
         job = stage_dataset(site, dataset, to, asked)
         held = job.is_held
         if wait and not job.over and not held:
@@ -63,23 +68,30 @@ def stage(
         final = job.status()
         if as_json:
             emit_json(status.as_dict(final))
-        elif held:
-            out.print(
-                f"Request {final.request.id} waits for approval: {job.waiting_files} files to come, "
-                f"{final.here_files} here. Look with: vse request show {final.request.id}"
-            )
-        elif wait:
-            for broken in final.broken:
-                err.print(f"[red]failed[/red] {broken.lfn}: ", end="")
-                err.print(str(broken.error), markup=False)
-            out.print(
-                f"{final.here_files} of {final.total_files} files are here; moved "
-                f"{summary_of_bytes(job.moved_bytes, time.monotonic() - started)}. "
-                f"Links: {site.links.path(dataset.base if isinstance(dataset, FindQuery) else Lfn('/'))}"
-            )
+        elif wait and not held:
+            base = site.links.path(dataset.base if isinstance(dataset, FindQuery) else Lfn("/"))
+            _say_what_came(job, final, time.monotonic() - started, base)
         else:
-            out.print(
-                f"Request {final.request.id}: {job.waiting_files} files to come, {final.here_files} here. "
-                f"Look with: vse status {final.request.id}"
-            )
+            _say_what_waits(job, final, held)
         end_of(final, wait and not held)
+
+
+def _say_what_came(job: StagingJob, final: RequestStatus, took_s: float, links: Path) -> None:
+    from vse.cli.live import summary_of_bytes
+
+    for broken in final.broken:
+        err.print(f"[red]failed[/red] {broken.lfn}: ", end="")
+        err.print(str(broken.error), markup=False)
+    out.print(
+        f"{final.here_files} of {final.total_files} files are here; moved "
+        f"{summary_of_bytes(job.moved_bytes, took_s)}. Links: {links}"
+    )
+
+
+def _say_what_waits(job: StagingJob, final: RequestStatus, held: bool) -> None:
+    request, files = final.request.id, f"{job.waiting_files} files to come, {final.here_files} here"
+    if held:
+        said = f"Request {request} waits for approval: {files}. Look with: vse request show {request}"
+    else:
+        said = f"Request {request}: {files}. Look with: vse status {request}"
+    out.print(said)
