@@ -11,6 +11,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_OPTIONS ?=
 
+# Python keeps what it compiled: without it every process of every test compiles all of VSE anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check drivers soak bench lock clean
 

@@ -33,6 +33,8 @@ MODULES = (
     "consistency",
     "packetizer",
     "coffea",
+    "vaf_real",
+    "vaf_costs",
 )
 RESULTS = Path(__file__).parent / "results"
 

@@ -49,6 +49,7 @@ FIGURES: dict[str, tuple[str, float | None]] = {
     "find_memory": ("MiB", 96),
     "list_memory": ("MiB", 96),
     "stat_median": ("us", 50),
+    "stat_ratio": ("of a bare look-up", None),
     "stats_per_s": ("/s", 20_000),
     "load_ratio": ("of bare sqlite3", 0.25),
     "loads_per_s": ("/s", None),
@@ -93,11 +94,20 @@ POSTGRESQL_FIND = (
 )
 
 
+BARE_STAT = (
+    "SELECT d.path, f.name, f.size_bytes, f.adler32, f.guid, f.owner_id, f.group_id, f.mode, f.created_s, "
+    "f.modified_s FROM files AS f JOIN directories AS d ON f.directory_id = d.id "
+    "WHERE d.path = ? AND f.name = ?"
+)
+POSTGRESQL_STAT = BARE_STAT.replace("?", "%s")
+
+
 class Bare(NamedTuple):
     """The same questions asked of the driver."""
 
     resolve: Callable[[str], list[Any]]
     find: Callable[[], Iterable[Any]]
+    stat: Callable[[str, str], list[Any]]
 
 
 def timed(call: Callable[[], Any]) -> float:
@@ -180,8 +190,13 @@ def measure(catalogue: Catalogue, bare: Bare, count: int) -> dict[str, float]:
         grown = max(grown, _drained(catalogue.find(Lfn("/lhc"), "*.root"), count) - before)
         seconds = time.perf_counter() - began
         finds.append((timed(lambda: _drained(bare.find(), count)) / seconds, count / seconds))
-    singles = [Lfn("/".join(place(rng.randrange(count)))) for _ in range(STATS)]
-    took = [timed_once(catalogue, lfn) for lfn in singles]
+    singles = [place(rng.randrange(count)) for _ in range(STATS)]
+    names = [Lfn("/".join(pair)) for pair in singles]
+    stats, bare_stats = timed_in_turns(
+        STATS,
+        lambda number: catalogue.stat([names[number]]).one(names[number]),
+        lambda number: bare.stat(*singles[number]),
+    )
     return {
         "resolve_ratio": statistics.median(resolves),
         "resolves_per_s": statistics.median(rates),
@@ -189,8 +204,9 @@ def measure(catalogue: Catalogue, bare: Bare, count: int) -> dict[str, float]:
         "find_rows_per_s": max(finds)[1],
         "find_memory": grown,
         "first_row": max(firsts) * 1e3,
-        "stat_median": statistics.median(took) * 1e6,
-        "stats_per_s": len(took) / sum(took),
+        "stat_median": statistics.median(stats) * 1e6,
+        "stat_ratio": statistics.median(bare_stats) / statistics.median(stats),
+        "stats_per_s": STATS / sum(stats),
     }
 
 
@@ -204,10 +220,15 @@ def measure_list(catalogue: Catalogue, count: int) -> dict[str, float]:
     return {"list_memory": _drained(catalogue.list(Lfn("/flat")), count) - before}
 
 
-def timed_once(catalogue: Catalogue, lfn: Lfn) -> float:
-    began = time.perf_counter()
-    catalogue.stat([lfn]).one(lfn)
-    return time.perf_counter() - began
+def timed_in_turns(count: int, *calls: Callable[[int], Any]) -> list[list[float]]:
+    """The times (s) of each of ``calls``, which take turns with one number after the other."""
+    took: list[list[float]] = [[] for _ in calls]
+    for number in range(count):
+        for call, times in zip(calls, took, strict=True):
+            began = time.perf_counter()
+            call(number)
+            times.append(time.perf_counter() - began)
+    return took
 
 
 def _drained(rows: Iterable[Any], count: int) -> float:
@@ -238,6 +259,7 @@ def over_sqlite(count: int, place_dir: Path) -> dict[str, float]:
     bare = Bare(
         lambda names: connection.execute(BARE_RESOLVE, (names,)).fetchall(),
         lambda: connection.execute(BARE_FIND),
+        lambda *pair: connection.execute(BARE_STAT, pair).fetchall(),
     )
     found |= measure(catalogue, bare, count)
     connection.close()
@@ -269,7 +291,11 @@ def over_postgresql(count: int) -> dict[str, float]:
                 yield from cursor.execute(POSTGRESQL_FIND)
 
         with psycopg.connect(plain, autocommit=True) as connection:
-            bare = Bare(lambda names: connection.execute(POSTGRESQL_RESOLVE, (names,)).fetchall(), bare_find)
+            bare = Bare(
+                lambda names: connection.execute(POSTGRESQL_RESOLVE, (names,)).fetchall(),
+                bare_find,
+                lambda *pair: connection.execute(POSTGRESQL_STAT, pair).fetchall(),
+            )
             found |= measure(catalogue, bare, count)
         found |= measure_list(catalogue, count // 10)
         found |= measure_http(url, count)

@@ -1,7 +1,7 @@
 """What the transfer queue costs at ten million files; prints one JSON object.
 
 Files of ten owners, from three sources, to one element. The first million, all of one source, can never
-run: its slots are taken.
+run: its slots are taken. One request waits for 100,000 of them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from vse.db import Database
-from vse.db.tables import requests
+from vse.db.tables import request_items, requests, transfers
 from vse.errors import ServerFault
 from vse.model import Lfn
+from vse.staging.requests_rows import read_requests
 from vse.staging.status import Progress
+from vse.staging.values import ItemState, Request
 from vse.transfer.instance import new_owner
 from vse.transfer.lifecycle import Failed, Policy, State, Succeeded, Transfer, Wanted
 from vse.transfer.queue import Queue, Report
@@ -97,6 +101,21 @@ def idle_requests(database: Database, count: int) -> None:
         connection.execute(requests.insert(), [{**row, "query": f"idle{n}"} for n in range(count)])
 
 
+def large_request(database: Database, first: int) -> Request:
+    """Make the files from transfer ``first`` on those of one request, as if it had asked for them."""
+    row = {"destination": "HERE", "owner": "large", "priority": 5, "note": "", "state": "active"}
+    row |= {"approval": "none", "approval_note": "", "created_s": 0.0, "query": "large"}
+    item = transfers.c
+    with database.write() as connection:
+        connection.execute(requests.insert(), [row])
+        (made,) = read_requests(connection, requests.c.query == "large")
+        ours = item.id.between(first, first + REQUEST - 1)
+        columns = (sa.literal(made.id), item.lfn, item.size_bytes, item.id, sa.literal(ItemState.WAITING))
+        names = ["request_id", "lfn", "size_bytes", "transfer_id", "state"]
+        connection.execute(request_items.insert().from_select(names, sa.select(*columns).where(ours)))
+    return made
+
+
 def fill(url: str, files: int) -> None:
     """Queue the files; print how many a second, over all and at the end."""
     database = Database.open(url)
@@ -139,6 +158,10 @@ def measure(database: Database, files: int) -> dict[str, float]:
     furthest = max(queue.ahead(one).files for one in asked)
     assert furthest <= total + len(running)
     found["anonymous_mib"], found["resident_mib"] = resident_mib()
+    large = large_request(database, files * 2 // 5)
+    (status,) = progress.status([large])
+    assert (sum(status.files.values()), status.eta is None) == (REQUEST, False)
+    found["request_eta_ms"], _ = median_ms(lambda: progress.status([large]), 15)
     idle_requests(database, IDLE)
     found["turn_idle_ms"], _ = median_ms(turn, TURNS)
     return found
@@ -172,6 +195,7 @@ def main() -> None:
         ("position_ms", "ms", 20, "lower"),
         ("rate_ms", "ms", 20, "lower"),
         ("eta_ms", "ms", 20, "lower"),
+        ("request_eta_ms", "ms", 20, "lower"),
         ("anonymous_mib", "MiB", 100, "lower"),
         ("resident_mib", "MiB", None, "lower"),
     )

@@ -8,14 +8,29 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["support.driver_record", "support.unsteady"]
+pytest_plugins = ["support.databases", "support.driver_record", "support.unsteady"]
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
     """In CI nothing may be missing: a test that would skip fails, and says what it misses."""
     report = yield
-    if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
-        report.outcome = "failed"
-        report.longrepr = f"in CI a missing part fails its test; {item.name} misses: {report.longrepr}"
+    if not hasattr(report, "wasxfail"):
+        _fail_in_ci(report, item)
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[Any]:
+    """The same for a module that would skip as a whole."""
+    report = yield
+    _fail_in_ci(report, collector)
+    return report
+
+
+def _fail_in_ci(
+    report: pytest.TestReport | pytest.CollectReport, node: pytest.Item | pytest.Collector
+) -> None:
+    if report.skipped and os.environ.get("CI"):
+        report.outcome = "failed"
+        report.longrepr = f"in CI a missing part fails its test; {node.name} misses: {report.longrepr}"

@@ -334,7 +334,7 @@ def test_workers_listen_on_this_machine_only_and_stop_quickly() -> None:
     local.close()
     local.close()
     assert time.monotonic() - begun < 3
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         assert time.monotonic() < deadline
 
@@ -388,7 +388,7 @@ def test_an_end_from_outside_leaves_no_worker(tmp_path: Path, how: signal.Signal
     if how == signal.SIGINT:
         assert (process.returncode, out) == (0, "interrupted\n")
         assert set(err.splitlines()) <= {"user says"}
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         assert time.monotonic() < deadline
         time.sleep(0.05)

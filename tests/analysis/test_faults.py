@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import uproot
 
 from support.analysis_site import DATA, ZMUMU, input_file, needs_data, run
 from support.elastic import until
+from support.foreign_cluster import WORKER, foreign_cluster
 from vse.analysis.cluster import LocalWorkers
 from vse.analysis.engine import AnalysisOptions, Feed, InputFile, analyse
 from vse.analysis.result import Progress
@@ -162,50 +161,24 @@ def test_a_worker_killed_again_and_again_while_it_starts_is_replaced(write_scrip
         expect_all(analyse(write_script(COUNT), feed(), local.client, AnalysisOptions()))
 
 
-@pytest.fixture
-def foreign_cluster(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A scheduler and a worker as a user would start them, without a nanny."""
-    scheduler_file = tmp_path / "scheduler.json"
-    module = [sys.executable, "-m", "distributed.cli"]
-    common = ["--scheduler-file", str(scheduler_file), "--host", "127.0.0.1", "--no-dashboard"]
-    started = [
-        subprocess.Popen([*module[:2], "distributed.cli.dask_scheduler", *common, "--port", "0"]),
-        subprocess.Popen(
-            [*module[:2], "distributed.cli.dask_worker", *common, "--no-nanny", "--nthreads", "2"]
-        ),
-    ]
-    try:
-        yield str(scheduler_file), started[0]
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
-
-
 def test_a_scheduler_that_dies_leaves_what_was_merged(
-    foreign_cluster: tuple[str, subprocess.Popen[bytes]], client: Any, write_script: Write, tmp_path: Path
+    client: Any, write_script: Write, tmp_path: Path
 ) -> None:
-    from distributed import Client
-
-    scheduler_file, scheduler = foreign_cluster
     script, checkpoint = write_script(COUNT), tmp_path / "it.checkpoint"
     merged: list[int] = []
 
-    def kill(progress: Progress) -> None:
-        if not merged and progress.entries_merged > 1000:
-            merged.append(progress.entries_merged)
-            scheduler.kill()
+    with foreign_cluster(tmp_path, (*WORKER, "--nthreads", "2")) as foreign:
 
-    foreign = Client(scheduler_file=scheduler_file, set_as_default=False)
-    try:
-        foreign.wait_for_workers(1, timeout=60)
+        def kill(progress: Progress) -> None:
+            if not merged and progress.entries_merged > 1000:
+                merged.append(progress.entries_merged)
+                foreign.processes[0].kill()
+
         options = AnalysisOptions(packet_entries=50, partial_every_s=0.1, progress_every_s=0.02)
         begun = time.monotonic()
         with pytest.raises(WorkersLost, match=r"scheduler is gone; [\d,]+ of .* entries.*checkpoint"):
-            analyse(script, feed(), foreign, options, kill, checkpoint=checkpoint)
-        assert time.monotonic() - begun < 40
-    finally:
-        foreign.close(timeout=1)
+            analyse(script, feed(), foreign.client, options, kill, checkpoint=checkpoint)
+        assert time.monotonic() - begun < 120
     result = analyse(script, feed(), client, AnalysisOptions(), checkpoint=checkpoint)
     assert result.entries_resumed >= merged[0]
     assert result.complete

@@ -99,6 +99,9 @@ def test_histograms_are_left_alone_while_nobody_looks(page: LivePage) -> None:
             raise AssertionError("it was looked at")
 
     page.hear(moment(1, Untouchable(a=1)))
+    Visitor(page).state()
+    with pytest.raises(AssertionError, match="it was looked at"):
+        page.hear(moment(2, Untouchable(a=1)))
 
 
 @pytest.mark.parametrize("path", ["/state", "/nothing", "/../etc/passwd", "/order"])

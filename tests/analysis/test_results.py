@@ -122,6 +122,7 @@ def result() -> AnalysisResult:
     )
 
 
+@pytest.mark.slow
 def test_what_is_saved_can_be_read_back(result: AnalysisResult, script: Script, tmp_path: Path) -> None:
     written = output.save(result, tmp_path / "out", script)
     again = output.save(result, tmp_path / "out", script)
@@ -177,6 +178,7 @@ class Page(HTMLParser):
         self.text += data
 
 
+@pytest.mark.slow
 def test_the_report_stands_on_its_own(result: AnalysisResult, script: Script, tmp_path: Path) -> None:
     plots = [path for path in output.save(result, tmp_path, script) if path.suffix in (".png", ".svg")]
     content = report.ReportContent(
@@ -275,6 +277,7 @@ def test_what_was_read_is_added_up_by_place() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_report_says_who_did_what_and_how_well(
     result: AnalysisResult, script: Script, tmp_path: Path
 ) -> None:

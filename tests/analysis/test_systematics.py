@@ -89,7 +89,7 @@ def test_variations_that_cannot_work_are_told_before_anything_is_read(text: str,
 
 def test_an_error_says_in_which_variation_it_was(events: Any) -> None:
     script = load(UP.replace("return events\n", "return events.nothing\n"))
-    with pytest.raises(Exception, match="nothing") as caught:
+    with pytest.raises(AttributeError, match="nothing") as caught:
         process_events(script, events)
     assert "This was in the variation up." in caught.value.__notes__
     silent = load(UP.replace("    return events\n", ""))

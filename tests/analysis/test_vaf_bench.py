@@ -34,6 +34,7 @@ def test_the_first_worker_is_there_at_once():
     assert len(arrivals(SITES[3])) == 91, "Napoli never gives a hundred"
 
 
+@pytest.mark.slow
 def test_fits_and_efficiency_at_the_five_sites():
     for row in ramp_up_rows():
         assert row.fitted_p0 == pytest.approx(row.site.p0, rel=0.1)
@@ -41,6 +42,7 @@ def test_fits_and_efficiency_at_the_five_sites():
         assert row.efficiency >= 0.95
 
 
+@pytest.mark.slow
 def test_the_real_packetizer_is_as_fast_as_the_formula_says():
     for row in push_pull_rows():
         assert row.pull_simulated_s == pytest.approx(row.pull_s, rel=0.02)

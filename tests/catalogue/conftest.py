@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from support.databases import postgresql_server
+from support.databases import ensure_sqlite
 from vse.catalogue.port import Catalogue
 from vse.catalogue.remote import RemoteCatalogue
 from vse.catalogue.sql import SqlCatalogue
@@ -21,9 +21,6 @@ from vse.db import Database
 from vse.doors.http.access import DoorAccess, ensure_token
 from vse.doors.http.app import create_app
 from vse.testing.door import running_door
-from vse.testing.postgresql import fresh_database
-
-__all__ = ["postgresql_server"]
 
 
 class HeldClock:
@@ -43,7 +40,7 @@ def clock() -> HeldClock:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database.open(f"sqlite:///{tmp_path}/vse.db")
+    database = Database.open(ensure_sqlite(tmp_path / "vse.db"))
     yield database
     database.close()
 
@@ -54,11 +51,10 @@ def catalogue(database: Database, clock: HeldClock) -> SqlCatalogue:
 
 
 @pytest.fixture
-def postgresql(postgresql_server: str) -> Iterator[Database]:
-    with fresh_database(postgresql_server) as url:
-        database = Database.open(url)
-        yield database
-        database.close()
+def postgresql(postgresql_url: str) -> Iterator[Database]:
+    database = Database.open(postgresql_url)
+    yield database
+    database.close()
 
 
 class Front:

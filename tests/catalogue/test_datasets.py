@@ -61,6 +61,45 @@ def test_each_snapshot_is_a_version(place, clock):
     assert [file for _, file in datasets.files(first)] == some("a", "b", entries=3, tree="t")
 
 
+def ensure(datasets, name, files, **more):
+    made = datasets.ensure_frozen(name, files, **{"query": "", "tree": "", "owner": "anna"} | more)
+    return made.dataset.version, made.is_new
+
+
+def test_a_version_is_made_only_of_what_has_changed(place):
+    _, datasets, _ = place
+    files = [*some("a", "b", "a", adler32=1, tree="t"), *some("c", member="m", source="root://h//c")]
+    assert ensure(datasets, "d", files, query="/lhc", usual_note="from x") == (1, True)
+    assert ensure(datasets, "d", iter(files), query="/lhc", usual_note="from y") == (1, False)
+    first = datasets.get("d")
+    assert (first.files, first.note) == (3, "from x")
+    datasets.mark(first, [Finding(0, True, 7), Finding(1, False, 8)])
+    assert ensure(datasets, "d", files, query="/lhc") == (1, False), "what verification found is no change"
+    unknown = [file._replace(adler32=None, size_bytes=-1) for file in files]
+    assert ensure(datasets, "d", unknown, query="/lhc") == (1, False)
+    assert [one.version for one in datasets.versions("d")] == [1]
+    changes = [
+        [*reversed(files)],
+        files[:2],
+        [*files, *some("d")],
+        [files[0]._replace(lfn=Lfn("/lhc/0")), *files[1:]],
+        *(
+            [*files[:3], files[3]._replace(**{what: value})]
+            for what, value in (
+                ("size_bytes", 11), ("adler32", 2), ("tree", "u"), ("entries", 3), ("corrupt", True),
+                ("source", None), ("member", "n"),
+            )
+        ),
+    ]  # fmt: skip
+    for version, changed in enumerate(changes, 2):
+        assert ensure(datasets, "d", changed, query="/lhc") == (version, True), changed
+    assert ensure(datasets, "d", changed, query="/lhc", note="for anna")[1]
+    assert ensure(datasets, "d", changed, query="/lhc", note="for anna") == (version + 1, False)
+    assert ensure(datasets, "d", changed, query="/lhc") == (version + 1, False)
+    assert ensure(datasets, "d", changed, query="/lhc", tree="t")[1]
+    assert ensure(datasets, "d", changed)[1]
+
+
 def test_what_a_file_is_comes_back(place):
     _, datasets, _ = place
     files = [

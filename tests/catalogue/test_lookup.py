@@ -242,6 +242,7 @@ def test_what_is_only_here_is_served_when_an_upstream_was_never_heard(lookup, up
     assert report.stale
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [True, False])
 def test_an_answer_that_breaks_off_changes_nothing(lookup, up, clock, catalogue, before):
     if before:

@@ -29,7 +29,7 @@ def names(answer):
     return [file.entry.lfn for file in answer]
 
 
-def until(holds, deadline_s=10.0):
+def until(holds, deadline_s=60.0):
     end_s = time.monotonic() + deadline_s
     while not holds():
         assert time.monotonic() < end_s, "it did not happen"

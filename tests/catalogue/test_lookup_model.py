@@ -6,10 +6,12 @@ import fnmatch
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
+from support.databases import ensure_sqlite
 from support.scripted import Scripted, located
 from vse.catalogue.lookup import Believed, Lookup
 from vse.catalogue.port import NewReplica
@@ -17,6 +19,8 @@ from vse.catalogue.sql import SqlCatalogue
 from vse.db import Database
 from vse.errors import UpstreamUnavailable
 from vse.model import Lfn, NewFile
+
+pytestmark = pytest.mark.slow
 
 lfns = st.sampled_from([Lfn(f"/{d}/{f}") for d in ("a", "a/b", "a!", "c") for f in ("x.root", "y.root", "z")])
 sizes = st.integers(1, 2)
@@ -40,7 +44,7 @@ class Site(RuleBasedStateMachine):
         self.place = tempfile.TemporaryDirectory()
         self.now_s = 1000.0
         self.upstreams = {name: Scripted(name) for name in self.ups}
-        database = Database.open(f"sqlite:///{Path(self.place.name)}/x.db")
+        database = Database.open(ensure_sqlite(Path(self.place.name) / "x.db"))
         self.catalogue = SqlCatalogue(database, lambda: self.now_s)
         expiries = dict.fromkeys(self.ups, Believed(1000, 100))
         self.lookup = Lookup(self.catalogue, [*self.upstreams.values()], lambda: self.now_s, expiries)

@@ -380,6 +380,7 @@ def _emptied(names, tables=("tags", "tag_schemas", "contents", "replicas", "file
     return SqlCatalogue(names.database, names.clock)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, **_quietly)
 @given(**_trial)
 def test_a_find_answers_as_plain_python_does(catalogue, tree, conditions, base, pages):

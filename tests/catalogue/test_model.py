@@ -6,16 +6,20 @@ import fnmatch
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from support.databases import ensure_sqlite
 from vse.catalogue.port import NewReplica
 from vse.catalogue.sql import SqlCatalogue
 from vse.db import Database
 from vse.errors import AlreadyExists, BadRequest, NoSuchEntry, NoSuchReplica, NotEmpty
 from vse.model import Lfn, NewFile
 from vse.testing.names import by_directory
+
+pytestmark = pytest.mark.slow
 
 parts = st.sampled_from(["a", "A", "b", "a!", "a0", "ü x", "*", "[a]"])
 lfns = st.lists(parts, min_size=1, max_size=4).map(lambda names: Lfn("/" + "/".join(names)))
@@ -35,7 +39,9 @@ class Tree(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.place = tempfile.TemporaryDirectory()
-        self.catalogue = SqlCatalogue(Database.open(f"sqlite:///{Path(self.place.name)}/x.db"), lambda: 1.0)
+        self.catalogue = SqlCatalogue(
+            Database.open(ensure_sqlite(Path(self.place.name) / "x.db")), lambda: 1.0
+        )
         self.files: dict[Lfn, tuple[int, set[str]]] = {}
         self.directories: set[Lfn] = {Lfn("/")}
 

@@ -68,6 +68,7 @@ def test_names_that_cannot_be_fail_alone_and_make_nothing(remote, name):
     assert [entry.lfn for entry in remote.list(Lfn("/"))] == [good]
 
 
+@pytest.mark.slow
 def test_calls_longer_than_a_request_are_several(remote):
     lfns = [Lfn(f"/many/{number % 9}/{number:05d}") for number in range(25_000)]
     assert len(remote.register(NewFile(lfn, 1, se="X") for lfn in lfns).ok) == 25_000
@@ -79,6 +80,7 @@ def test_calls_longer_than_a_request_are_several(remote):
     assert list(remote.list(Lfn("/"))) == []
 
 
+@pytest.mark.slow
 def test_a_request_that_is_too_long_is_refused_before_it_is_sent(remote):
     member = "/" + "x" * 250
     members = [Lfn(f"{member}{number}") for number in range(MAX_BODY_BYTES // 250)]

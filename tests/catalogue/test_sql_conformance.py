@@ -43,6 +43,7 @@ class TestLookupWithoutUpstreams(NamesConformance):
         assert not names.catalogue.register(files).failed
 
 
+@pytest.mark.slow
 class TestRemote(CatalogueConformance, TrashConformance):
     """The same over HTTP: a real door on this machine, with the catalogue of a SQLite file behind it."""
 

@@ -6,14 +6,18 @@ import posixpath
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from support.databases import ensure_sqlite
 from vse.catalogue.sql import SqlCatalogue
 from vse.db import Database
 from vse.errors import AlreadyExists, BadRequest, LinkLoop, NoSuchEntry, NotEmpty
 from vse.model import Lfn, NewFile, NewLink
+
+pytestmark = pytest.mark.slow
 
 parts = st.sampled_from(["a", "b", "l"])
 lfns = st.lists(parts, min_size=1, max_size=3).map(lambda names: Lfn("/" + "/".join(names)))
@@ -31,7 +35,7 @@ class Kinds(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.place = tempfile.TemporaryDirectory()
-        database = Database.open(f"sqlite:///{Path(self.place.name)}/x.db")
+        database = Database.open(ensure_sqlite(Path(self.place.name) / "x.db"))
         self.catalogue = SqlCatalogue(database, lambda: 1.0, trash_s=10)
         self.names: dict[str, tuple] = {"/": DIRECTORY}
         self.trash: list[tuple[str, tuple]] = []

@@ -54,7 +54,7 @@ class Services:
         port = place / "port"
         double = Path(__file__).parents[1] / "servers" / "alien.py"
         self.process = subprocess.Popen([PYTHON, str(double), str(self.file), str(place), str(port)])
-        end_s = time.monotonic() + 20
+        end_s = time.monotonic() + 60
         while not port.exists():
             assert self.process.poll() is None and time.monotonic() < end_s
             time.sleep(0.02)

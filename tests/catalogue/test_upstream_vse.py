@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.databases import ensure_sqlite
 from vse.catalogue import wire
 from vse.catalogue.sql import SqlCatalogue
 from vse.catalogue.upstream import build
@@ -38,7 +39,7 @@ TOKEN = "a-token"
 def upstream_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """The URL of a door with `COUNT` files, and the file of its token."""
     root = tmp_path_factory.mktemp("upstream")
-    database = Database.open(f"sqlite:///{root / 'vse.db'}")
+    database = Database.open(ensure_sqlite(root / "vse.db"))
     catalogue = SqlCatalogue(database, time.time)
     catalogue.register(NewFile(Lfn(f"/lhc/d{n % 7}/f{n}.root"), n, n, "FAR") for n in range(COUNT))
     token = ensure_token(root / "token")
@@ -66,6 +67,7 @@ def test_find_gives_everything_in_order(upstream: VseUpstream, upstream_site: tu
     assert list(upstream.find(Lfn("/nowhere"), "*")) == []
 
 
+@pytest.mark.slow
 def test_find_may_be_left_early_and_the_client_used_again(upstream: VseUpstream) -> None:
     for _ in range(20):
         assert next(iter(upstream.find(BASE, "*"))).entry.lfn == "/lhc/d0/f0.root"

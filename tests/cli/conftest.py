@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.command_line import REAL_DATA, ZMUMU, Command, TwoSites
+from support.databases import ensure_sqlite
 from vse.app.init import init_site
 from vse.demo import remote
 
@@ -15,6 +16,7 @@ from vse.demo import remote
 @pytest.fixture
 def vse(tmp_path: Path) -> Command:
     """``vse`` in a site of its own."""
+    ensure_sqlite(tmp_path / "site/var/vse.db")
     init_site(tmp_path / "site", name="test")
     return Command(tmp_path / "site")
 
@@ -23,6 +25,8 @@ def vse(tmp_path: Path) -> Command:
 def two_sites(tmp_path: Path) -> Iterator[TwoSites]:
     """The remote door is up for the whole test, without any artificial distance."""
     far, near = tmp_path / "remote", tmp_path / "site"
+    for site in (far, near):
+        ensure_sqlite(site / "var/vse.db")
     remote.make_remote(far)
     init_site(near, name="test", remote=remote.as_remote(far))
     sites = TwoSites(far, near, Command(near))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.command_line import Command
+from support.databases import ensure_sqlite
 from vse.app.consistency import check
 from vse.app.init import init_site
 from vse.app.site import Site
@@ -36,6 +37,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
+    ensure_sqlite(tmp_path / "var/vse.db")
     init_site(tmp_path, name="test")
     return tmp_path
 
@@ -220,6 +222,7 @@ def test_an_empty_mount_is_refused(place, clock):
         assert states(site, lfns) == [ReplicaState.AVAILABLE] * 3
 
 
+@pytest.mark.slow
 def test_the_command(vse: Command):
     for name in ("one", "two", "three"):
         (vse.directory / name).write_bytes(name.encode())
@@ -242,6 +245,7 @@ def test_the_command(vse: Command):
     assert len(vse(*wanted, "consistency", "LOCAL-DISK", "--runs", "--json").lines) == 3
 
 
+@pytest.mark.slow
 def test_a_listing_of_the_site(vse: Command):
     (vse.directory / "one").write_bytes(b"one")
     assert vse("register", "one", "--to", "/data").code == 0

@@ -100,6 +100,23 @@ def test_versions_differ_and_a_dataset_from_its_query(muons: Command, zmumu):
     assert muons("dataset", "show", "muons@1").code == 3
 
 
+def test_nothing_new_makes_no_version(muons: Command, zmumu, tmp_path):
+    again = muons("dataset", "create", "muons", "/lhc/data/*.root")
+    assert again.out.startswith("muons@1 is unchanged: 5 files"), again
+    assert json.loads(muons("dataset", "create", "muons", "/lhc/data/*.root", "--json").out)["unchanged"]
+    assert muons("register", str(zmumu[0]), "--to", "/lhc/data/more").code == 0
+    made = json.loads(muons("dataset", "create", "muons", "/lhc/data/*.root", "--json").out)
+    assert (made["version"], made["unchanged"]) == (2, False)
+    (tmp_path / "list").write_text("/lhc/data/more\n/lhc/far 12\n")
+    assert muons("dataset", "import", str(tmp_path / "list"), "taken").out.startswith("taken@1: 2 files")
+    assert "taken@1 is unchanged" in muons("dataset", "import", str(tmp_path / "list"), "taken").out
+    assert [line.split("\t")[0] for line in muons("dataset", "list").lines] == [
+        "muons@1",
+        "muons@2",
+        "taken@1",
+    ]
+
+
 def test_lists_go_out_and_come_in(muons: Command, tmp_path):
     for kind in ("jsonl", "text", "coffea"):
         path = tmp_path / f"list.{kind}"

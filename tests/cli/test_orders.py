@@ -31,7 +31,7 @@ class Terminal(NamedTuple):
     descriptor: int
 
     def read_until(self, wanted: bytes) -> bytes:
-        seen, until = b"", time.monotonic() + 20
+        seen, until = b"", time.monotonic() + 60
         while wanted not in seen and time.monotonic() < until:
             if select.select([self.descriptor], [], [], 0.1)[0]:
                 seen += os.read(self.descriptor, 1000)

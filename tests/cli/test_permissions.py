@@ -13,9 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from support.command_line import Answer, Command, InProcess, clean_environment
+from support.command_line import Answer, Command, InProcess, add_element, clean_environment
 from support.other_user import with_our_python
 from vse.app.init import init_site
+from vse.app.site import Site
+from vse.config.load import load
+from vse.errors import Stalled
+from vse.model import DatasetQuery, Lfn, Located, NewFile
 
 pytestmark = pytest.mark.slow
 DATA = b"bytes\n" * 1000
@@ -113,8 +117,16 @@ def test_links_are_made_listed_followed_and_removed(site: Command) -> None:
 
 
 def test_collections_hold_names_in_order(site: Command) -> None:
-    assert site("collection", "put", "/lhc/best", "/lhc/none", "/lhc/d/a.dat").code == 0
-    assert site("collection", "add", "/lhc/best", "/lhc/d/a.dat", "/lhc/more").code == 0
+    refused = site("collection", "put", "/lhc/best", "/lhc/none", "/lhc/d/a.dat", "--strict")
+    assert refused.code == 3 and "/lhc/none" in refused.err
+    assert site("collection", "show", "/lhc/best").code == 3, "nothing was made"
+    made = site("collection", "put", "/lhc/best", "/lhc/none", "/lhc/d/a.dat")
+    assert made.code == 0
+    assert made.err == ("warning: the member /lhc/none cannot be found: it is not in the catalogue\n")
+    added = site("collection", "add", "/lhc/best", "/lhc/d/a.dat", "/lhc/more", "--json")
+    assert json.loads(added.out)["missing"] == ["/lhc/more"], "those before are not looked at again"
+    assert site("collection", "add", "/lhc/best", "/lhc/d", "--strict").err == ""
+    assert site("collection", "remove", "/lhc/best", "/lhc/d").code == 0
     assert site("collection", "show", "/lhc/best").lines == ["/lhc/none", "/lhc/d/a.dat", "/lhc/more"]
     assert site("collection", "remove", "/lhc/best", "/lhc/none").code == 0
     assert site("find", "/lhc/best").lines == ["/lhc/d/a.dat"]
@@ -168,9 +180,10 @@ def open_to_all(place: Path) -> None:
 AS_NOBODY = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"]
 
 
-def as_nobody(place: Path, *words: str) -> Answer:
+def as_nobody(place: Path, *words: str, writing: bool = True) -> Answer:
+    command = [*AS_NOBODY, sys.executable, "-m", "vse.cli", *words]
     done = subprocess.run(
-        with_our_python([*AS_NOBODY, sys.executable, "-m", "vse.cli", *words]),
+        with_our_python(command, writing=writing),
         cwd=place,
         env={**clean_environment(), "USER": "root", "LOGNAME": "root", "HOME": "/"},
         capture_output=True,
@@ -180,12 +193,69 @@ def as_nobody(place: Path, *words: str) -> Answer:
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
-def test_commands_honour_who_runs_them(shared: Path) -> None:
+def open_to_readers(place: Path) -> None:
+    place.parent.chmod(0o755)
+    for path in (place, *place.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def as_reader(place: Path, *words: str) -> Answer:
+    return as_nobody(place, *words, writing=False)
+
+
+@pytest.fixture
+def two_files(shared: Path) -> Path:
+    """One that everybody may see, and one in a closed directory."""
     root = InProcess(shared)
     (shared / "a.dat").write_bytes(DATA)
     for name in ("pub/a", "secret/b"):
         assert root("cp", "a.dat", f"/lhc/{name}.dat").code == 0
     assert root("chmod", "0700", "/lhc/secret").code == 0
+    return shared
+
+
+@pytest.fixture
+def read_by_all(two_files: Path) -> Path:
+    """A site that nobody but root may write."""
+    assert InProcess(two_files)("dataset", "create", "d", "/lhc/pub/*.dat").code == 0
+    open_to_readers(two_files)
+    return two_files
+
+
+def test_who_may_not_write_the_database_reads_all_the_same(read_by_all: Path) -> None:
+    assert [path.name for path in (read_by_all / "var").glob("vse.db*")] == ["vse.db"]
+    assert as_reader(read_by_all, "ls", "/lhc").lines == ["pub/", "secret/"]
+    assert as_reader(read_by_all, "find", "/lhc/pub").lines == ["/lhc/pub/a.dat"]
+    assert as_reader(read_by_all, "find", "/lhc").code == 5, "permissions of the catalogue hold"
+    (told,) = rows(as_reader(read_by_all, "stat", "/lhc/pub/a.dat", "--json"))
+    assert told["size_bytes"] == len(DATA)
+    assert "storage/lhc/pub/a.dat" in as_reader(read_by_all, "why", "/lhc/pub/a.dat").out
+    assert as_reader(read_by_all, "cat", "/lhc/pub/a.dat").out.encode() == DATA
+    assert as_reader(read_by_all, "stat", "/lhc/pub/none").code == 3
+    for words in (("status",), ("dataset", "show", "d"), ("request", "list")):
+        answer = as_reader(read_by_all, *words)
+        assert answer.code == 0, (words, answer)
+    for words in (("mkdir", "/lhc/new"), ("dataset", "create", "e", "/lhc/pub/*.dat"), ("stage", "/lhc/pub")):
+        refused = as_reader(read_by_all, *words)
+        assert refused.code == 5 and "nobody may only read the database" in refused.err, (words, refused)
+
+
+def test_readers_see_what_a_running_service_has_written(read_by_all: Path) -> None:
+    log = read_by_all / "var/vse.db-wal"
+    with Site.open(load(read_by_all / "vse.toml", {}, {})) as site:
+        site.catalogue.register([NewFile(Lfn("/lhc/pub/later"), 1)])
+        assert as_reader(read_by_all, "ls", "/lhc/pub").lines == ["a.dat", "later"]
+        left_by_a_kill = log.read_bytes()
+        assert left_by_a_kill
+    log.write_bytes(left_by_a_kill)
+    torn = as_reader(read_by_all, "ls", "/lhc/pub")
+    assert torn.code == 7 and "was not closed properly" in torn.err, torn
+    assert InProcess(read_by_all)("ls", "/lhc/pub").code == 0
+    assert as_reader(read_by_all, "ls", "/lhc/pub").lines == ["a.dat", "later"]
+
+
+def test_commands_honour_who_runs_them(two_files: Path) -> None:
+    shared, root = two_files, InProcess(two_files)
     assert root("mkdir", "/lhc/free").code == 0
     assert root("chmod", "1777", "/lhc/free").code == 0
     open_to_all(shared)
@@ -258,3 +328,66 @@ def test_a_name_that_is_taken_again_gets_its_place_from_the_trash(site: Command,
     refused = site(again, "a.dat", *to)
     assert refused.code == 4
     assert site("cat", "/lhc/d/a.dat").out == "other bytes"
+
+
+@pytest.fixture
+def far(shared: Path) -> Path:
+    """A site that knows two files it may give to anybody, and two that not everybody may have."""
+    add_element(shared, "FAR", "far", writable=False)
+    root = InProcess(shared)
+    for name in ("pub/a", "pub/closed", "secret/b", "z/c"):
+        stored = shared / f"far/lhc/{name}.dat"
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        stored.write_bytes(DATA)
+    assert root("register", "--scan", "/lhc", "--se", "FAR").code == 0
+    assert root("chmod", "0600", "/lhc/pub/closed.dat").code == 0
+    assert root("chmod", "0700", "/lhc/secret").code == 0
+    open_to_all(shared)
+    return shared
+
+
+def staged(place: Path) -> list[str]:
+    return sorted(path.stem for path in (place / "storage/lhc").rglob("*.dat"))
+
+
+def test_only_what_one_may_read_is_staged_for_one(far: Path) -> None:
+    for query in ("/lhc/pub/closed.dat", "/lhc/secret/*.dat", "/lhc/secret/b.dat"):
+        refused = as_nobody(far, "stage", query)
+        assert refused.code == 5 and "has mode 0" in refused.err, refused
+    assert rows_of_requests(far) == []
+    some = as_nobody(far, "stage", "Find;BasePath=/lhc;FileName=*.dat")
+    assert some.code == 5, some
+    assert "2 of 2 files are here" in some.out
+    assert "/lhc/pub/closed.dat has mode 0600" in some.err
+    assert "/lhc/secret has mode 0700" in some.err
+    assert staged(far) == ["a", "c"]
+    assert InProcess(far)("dataset", "create", "all", "/lhc/*.dat").code == 0
+    of_dataset = as_nobody(far, "stage", "all", "--no-wait")
+    assert of_dataset.code == 5 and "0 files to come, 2 here" in of_dataset.out, of_dataset
+    assert staged(far) == ["a", "c"]
+    assert InProcess(far)("stage", "all").code == 0
+    assert staged(far) == ["a", "b", "c", "closed"]
+
+
+def rows_of_requests(place: Path) -> list[dict]:
+    return rows(InProcess(place)("request", "list", "--all", "--json"))
+
+
+def test_a_service_that_goes_on_for_somebody_honours_who_asked(far: Path) -> None:
+    def broken() -> Iterator[Located]:
+        raise Stalled("list the files", "whoever asked is gone")
+        yield
+
+    query = DatasetQuery.parse("/lhc/*.dat")
+    with Site.open(load(far / "vse.toml", {}, {})) as site:
+        for owner in ("nobody", "xrootd"):
+            with pytest.raises(Stalled):
+                site.staging.request(query, owner, site.destination.name, files=broken())
+        found = {
+            one.owner: [item.lfn.rpartition("/")[2] for item in site.staging.items(one.id)]
+            for one in site.staging.resume()
+        }
+    assert found == {
+        "nobody": ["a.dat", "c.dat"],
+        "xrootd": ["a.dat", "closed.dat", "b.dat", "c.dat"],
+    }

@@ -8,27 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from support.command_line import Answer, InProcess, add_element
-from vse.app.init import init_site
-from vse.app.site import Site
-from vse.config.load import load
-from vse.model import Identity, Lfn, NewFile
+from support.command_line import Answer, InProcess, site_with_files_far
+from vse.model import Identity
 
 
 @pytest.fixture
 def vse(tmp_path: Path) -> InProcess:
     """A site whose files are elsewhere."""
-    root = tmp_path / "site"
-    init_site(root, name="test")
-    add_element(root, "FAR", "far", writable=False)
-    with Site.open(load(root / "vse.toml")) as site:
-        for number in range(3):
-            path = root / f"far/lhc/f{number}.dat"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(bytes(10))
-        files = [NewFile(Lfn(f"/lhc/f{number}.dat"), 10, 655361, "FAR") for number in range(3)]
-        assert site.catalogue.register(files).failed == {}
-    return InProcess(root)
+    return site_with_files_far(tmp_path / "site", [f"/lhc/f{number}.dat" for number in range(3)])
 
 
 def shown(answer: Answer) -> dict[str, object]:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from vse.db import Database, engine
+from vse.db import Database, engine, sqlite_file
 from vse.db.tables import links
-from vse.errors import BadSettings, DatabaseBusy, StorageFault
+from vse.errors import BadSettings, DatabaseBusy, Denied, StorageFault
 
 ROW = {"lfn": "/a", "target": "x", "made_s": 1.0}
 
@@ -43,6 +43,7 @@ def test_a_snapshot_stays_as_it_was(database):
         assert snapshot.exec_driver_sql("SELECT count(*) FROM links").scalar() == 0
 
 
+@pytest.mark.slow
 def test_readers_go_with_their_threads(database):
     def open_files():
         gc.collect()
@@ -108,6 +109,76 @@ def test_a_damaged_database_is_told(url, tmp_path):
         file.write(b"\xff" * (path.stat().st_size - 4096))
     with pytest.raises(StorageFault, match=r"malformed|not a database"):
         Database.open(url)
+
+
+@pytest.fixture
+def as_a_reader(monkeypatch):
+    """Opens a database as somebody who may not write its file (tests run as root, who may)."""
+
+    def opened(url):
+        with monkeypatch.context() as patched:
+            patched.setattr(sqlite_file, "_writable", lambda _: False)
+            return Database.open(url)
+
+    return opened
+
+
+def filled(tmp_path):
+    url = f"sqlite:///{tmp_path}/vse.db"
+    writer = Database.open(url)
+    with writer.write() as connection:
+        connection.execute(links.insert(), ROW)
+    return url, writer
+
+
+def test_who_may_not_write_the_file_reads_it_without_leaving_anything(tmp_path, as_a_reader):
+    url, writer = filled(tmp_path)
+    writer.close()
+    reader = as_a_reader(url)
+    assert reader.read_only
+    assert count(reader) == 1
+    with reader.read() as connection:
+        assert connection.execute(links.select()).one().lfn == "/a"
+    with pytest.raises(Denied, match="may only read the database"), reader.write():
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["vse.db"]
+    reader.close()
+
+
+def test_what_is_read_while_somebody_writes_is_not_believed(tmp_path, as_a_reader):
+    url, writer = filled(tmp_path)
+    writer.close()
+    reader = as_a_reader(url)
+    writer = Database.open(url)
+    with writer.write() as connection:
+        connection.execute(links.insert(), {**ROW, "lfn": "/b"})
+    with reader.mapped("count the links"):
+        assert count(reader) == 1, "it is in the log, and not yet in the file"
+    writer.close()
+    with pytest.raises(DatabaseBusy, match="somebody wrote"), reader.mapped("count the links"):
+        count(reader)
+    reader.close()
+
+
+def test_a_log_that_was_left_behind_is_not_passed_over(tmp_path, as_a_reader):
+    url, writer = filled(tmp_path)
+    log = (tmp_path / "vse.db-wal").read_bytes()
+    reader = as_a_reader(url)
+    assert count(reader) == 1
+    reader.close()
+    writer.close()
+    (tmp_path / "vse.db-wal").write_bytes(log)
+    with pytest.raises(StorageFault, match="was not closed properly"):
+        as_a_reader(url)
+
+
+def test_an_old_schema_that_cannot_be_changed_says_so(tmp_path, as_a_reader):
+    url, writer = filled(tmp_path)
+    with writer.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    writer.close()
+    with pytest.raises(Denied, match="it is of version 0001"):
+        as_a_reader(url)
 
 
 def test_sqlite_is_set_up_for_safety(database):

@@ -54,6 +54,7 @@ def test_what_is_written_is_nanoaod(tmp_path: Path) -> None:
     assert ak.all(events.Muon_pt[:, :-1] >= events.Muon_pt[:, 1:])
 
 
+@pytest.mark.slow
 def test_coffea_opens_it(tmp_path: Path) -> None:
     nanoevents = pytest.importorskip("coffea.nanoevents")
     (made,) = generate(tmp_path, files=1, events_per_file=5000)

@@ -81,6 +81,7 @@ def everything() -> list[tuple[str, str]]:
     return [(method, path) for path in paths for method in methods]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "access",
     [

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from support.databases import ensure_sqlite
 from support.door_site import MakeSite, Site, eventually
 from vse.catalogue.sql import SqlCatalogue
 from vse.db import Database
@@ -35,7 +36,7 @@ FILES = [
 
 @pytest.fixture
 def catalogue(tmp_path: Path) -> Iterator[SqlCatalogue]:
-    database = Database.open(f"sqlite:///{tmp_path / 'vse.db'}")
+    database = Database.open(ensure_sqlite(tmp_path / "vse.db"))
     made = SqlCatalogue(database, time.time)
     assert not made.register(FILES).failed
     yield made
@@ -161,6 +162,7 @@ def _located() -> Iterator[Located]:
     yield Located(Entry(Lfn("/x"), "file", 1, 1, None, "a", "b", 0o644, 1.0, 2.0), ())
 
 
+@pytest.mark.slow
 def test_a_large_answer_is_streamed_in_constant_memory(make_site: MakeSite) -> None:
     own = make_site(None, Endless(100_000))
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from support.databases import ensure_sqlite
 from vse.db import Database
 from vse.db.tables import links
 from vse.errors import AlreadyExists, StorageFault
@@ -22,7 +23,7 @@ A, B, C = Lfn("/lhc/run1/a.root"), Lfn("/lhc/run1/b.root"), Lfn("/lhc/run2/deep/
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Iterator[LinkTree]:
-    database = Database.open(f"sqlite:///{tmp_path / 'l.db'}")
+    database = Database.open(ensure_sqlite(tmp_path / "l.db"))
     yield LinkTree(tmp_path / "tree", database)
     database.close()
 
@@ -188,7 +189,7 @@ def test_a_tree_whose_records_were_lost_counts_its_links_as_there(tree: LinkTree
 
 def test_a_root_that_cannot_be_made_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    database = Database.open(f"sqlite:///{tmp_path / 'l.db'}")
+    database = Database.open(ensure_sqlite(tmp_path / "l.db"))
     tree = LinkTree(tmp_path / "file" / "tree", database)
     with pytest.raises(StorageFault, match="link tree"):
         tree.ensure({A: tmp_path / "file"})

@@ -6,26 +6,12 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from soak.faults import FAULTS, kill
-from soak.run import Verdict, for_kills, for_seconds, soak
-from vse.testing.postgresql import fresh_database, running_postgresql, server_programs
-
-
-@contextmanager
-def database(kind: str, root: Path) -> Iterator[str]:
-    if kind == "sqlite":
-        root.mkdir(parents=True, exist_ok=True)
-        yield f"sqlite:///{root / 'vse.db'}"
-        return
-    programs = server_programs()
-    if programs is None:
-        sys.exit("no PostgreSQL server is installed")
-    with running_postgresql(programs) as server, fresh_database(server) as url:
-        yield url
+from soak.run import Verdict, database, for_kills, for_seconds, soak
+from vse.testing.postgresql import server_programs
 
 
 def main() -> None:
@@ -36,6 +22,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--keep", type=Path, help="leave the sites here, with their logs")
     asked = parser.parse_args()
+    if asked.database != "sqlite" and server_programs() is None:
+        sys.exit("no PostgreSQL server is installed")
     kinds = ["sqlite", "postgresql"] if asked.database == "both" else [asked.database]
     good = True
     with tempfile.TemporaryDirectory(prefix="vse-soak-") as place:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,9 +24,10 @@ class Nursery:
     """The process that daemons are forked from; ends with the ``with`` block."""
 
     def __init__(self, environment: dict[str, str]) -> None:
+        places = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "soak.daemons"],
-            env={**os.environ, **environment, "PYTHONPATH": str(Path(__file__).parents[1])},
+            env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(filter(None, places))},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -51,7 +53,7 @@ class Nursery:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.communicate(timeout=20)
+        self._process.communicate(timeout=60)
 
 
 _RUNS = 1000
@@ -72,7 +74,7 @@ class Daemon:
             self.returncode = None if code == _RUNS else code
         return self.returncode
 
-    def wait(self, timeout_s: float = 30.0) -> int:
+    def wait(self, timeout_s: float = 60.0) -> int:
         deadline_s = time.monotonic() + timeout_s
         while (code := self.poll()) is None:
             assert time.monotonic() < deadline_s, f"{self.pid} did not end within {timeout_s} s"
@@ -123,11 +125,18 @@ def serve() -> None:
     import vse.storage.drivers.file
     import vse.storage.drivers.http  # noqa: F401
 
+    started = []
     for line in sys.stdin:
         verb, *words = line.rstrip("\n").split("\t")
         answer = _start(*words) if verb == "start" else _poll(*words)
+        if verb == "start":
+            started.append(answer)
         sys.stdout.write(f"{answer}\n")
         sys.stdout.flush()
+    for pid in started:  # of a soak that was killed itself
+        with suppress(ChildProcessError, ProcessLookupError):
+            if _poll(str(pid)) == _RUNS:
+                os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

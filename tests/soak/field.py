@@ -175,7 +175,7 @@ class Field:
         """End all daemons in the orderly way; return their exit codes."""
         for one in self.daemons:
             one.send_signal(signal.SIGTERM)
-        codes = [one.wait(60) for one in self.daemons]
+        codes = [one.wait(120) for one in self.daemons]
         self.daemons.clear()
         return codes
 

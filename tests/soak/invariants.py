@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -33,7 +34,7 @@ def whole_files(field: Field) -> Iterator[str]:
 def at_the_end(field: Field) -> list[str]:
     """When all requests are over and all daemons have ended: everything."""
     with field.site.database.read() as rows:
-        wrong = [*_requests(field, rows), *_queue(rows), *_pool(field, rows)]
+        wrong = [*_requests(field, rows), *_queue(rows), *in_the_pool(field, rows)]
     wrong += whole_files(field)
     wrong += [f"a process is left: {pid} {words}" for pid, words in field.processes().items()]
     wrong += [f"{path} is left" for path in (field.root / "var" / "scratch").rglob("*") if path.is_file()]
@@ -98,7 +99,7 @@ def _queue(rows: sa.Connection) -> Iterator[str]:
         yield f"the service of pid {row.pid} is still in the list"
 
 
-def _pool(field: Field, rows: sa.Connection) -> Iterator[str]:
+def in_the_pool(field: Field, rows: sa.Connection) -> Iterator[str]:
     """Catalogue, accounts and files are the same; no space is kept for anybody."""
     pool = field.root / "pool"
     there = {
@@ -117,12 +118,18 @@ def _pool(field: Field, rows: sa.Connection) -> Iterator[str]:
             if lfn not in field.vanished:
                 where = "the pool, not in the" if lfn in there else "no file, but in the"
                 yield f"{lfn} is {where} {name}"
-    for lfn in field.vanished & set(there):
-        yield f"{lfn} has vanished from the catalogue, and is still in the pool"
+    for where, names in (("pool", there), ("accounts", set(held))):
+        for lfn in field.vanished & names:
+            yield f"{lfn} has vanished from the catalogue, and is still in the {where}"
+    yield from _accounts(rows, list(held.values()))
+
+
+def _accounts(rows: sa.Connection, held: Sequence[sa.Row[Any]]) -> Iterator[str]:
+    """The sums are those of the rows, and nothing is under way."""
     for row in rows.execute(sa.select(p.reservations)):
         yield f"space is kept for {row.lfn} by {row.holder}"
     sums: Counter[tuple[str, str, str]] = Counter()
-    for row in held.values():
+    for row in held:
         for kind, name in (("element", ""), ("user", row.owner), ("group", row.owner_group)):
             sums[kind, name, "files"] += 1
             sums[kind, name, "bytes"] += row.size_bytes

@@ -13,17 +13,21 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
 from soak.faults import FAULTS, Fault, disk_full, kill
 from soak.field import Field
-from soak.invariants import at_the_end, whole_files
+from soak.invariants import at_the_end, in_the_pool, whole_files
 from soak.source import running_source
-from vse.db.tables import attempts
+from vse.db.tables import attempts, transfers
 from vse.errors import VseError
+from vse.testing.postgresql import fresh_database, running_postgresql, server_programs
 
 _DISK = "24m"
 _SETTLED_S = 120.0
+"""How long in peace nothing may be begun before all is over."""
+_TENDED_S = 120.0
 
 
 @dataclass(slots=True)
@@ -61,8 +65,12 @@ def soak(
     faults: Mapping[Fault, int] = FAULTS,
     failing: float = 0.1,
     daemons: int = 3,
+    requests: int = 8,
 ) -> Verdict:
-    """Soak a new site in ``root`` while ``go_on``; the seed decides which faults come, and when."""
+    """Soak a new site in ``root`` while ``go_on``, with so many open requests at any time.
+
+    The seed decides which faults come, and when; first each once, then by their weights.
+    """
     seed = int.from_bytes(os.urandom(4)) if seed is None else seed
     print(f"soak: seed {seed}, database {url.partition(':')[0]}", flush=True)
     verdict, began_s, chance = Verdict(seed), time.monotonic(), random.Random(seed)
@@ -71,14 +79,15 @@ def soak(
         weights = dict(faults)
         if not stack.enter_context(small_disk(root / "pool")):
             weights.pop(disk_full, None)
+        first = chance.sample(list(weights), len(weights))
         source = stack.enter_context(running_source(random.Random(seed + 1), failing))
         site = Field(root, url, source, chance)
         stack.callback(site.close)
         for _ in range(daemons):
             site.start()
         while go_on(verdict) and not verdict.wrong:
-            site.keep_busy(8)
-            (fault,) = chance.choices(list(weights), list(weights.values()))
+            site.keep_busy(requests)
+            fault = first.pop() if first else chance.choices(list(weights), list(weights.values()))[0]
             fault(site)
             verdict.faults[fault.__name__] += 1
             verdict.wrong += whole_files(site)
@@ -95,6 +104,12 @@ def soak(
     return verdict
 
 
+def _tried(site: Field) -> int:
+    """Return how often a transfer was begun."""
+    with site.site.database.read() as rows:
+        return int(rows.execute(sa.select(sa.func.sum(transfers.c.attempts))).scalar() or 0)
+
+
 def _ended_by_themselves(site: Field) -> Iterator[str]:
     for one in list(site.daemons):
         if one.poll() is not None:
@@ -104,11 +119,13 @@ def _ended_by_themselves(site: Field) -> Iterator[str]:
 
 def _settle(site: Field) -> Iterator[str]:
     """In peace, try again what failed though it is good, until all is over; then end the daemons."""
-    staging, deadline_s = site.site.staging, time.monotonic() + _SETTLED_S
+    staging, deadline_s, seen = site.site.staging, time.monotonic() + _SETTLED_S, 0
     site.source.failing = 0.0
     while time.monotonic() < deadline_s and site.daemons:
         time.sleep(0.5)
         with suppress(VseError):
+            if (tried := _tried(site)) != seen:
+                seen, deadline_s = tried, time.monotonic() + _SETTLED_S
             if staging.list(open_only=True, limit=1):
                 continue
             again = list(_unlucky(site))
@@ -117,7 +134,7 @@ def _settle(site: Field) -> Iterator[str]:
             for key in again:
                 staging.retry(key)
     else:
-        yield f"not all was over after {_SETTLED_S:g} s of peace"
+        yield f"not all was over, and nothing was begun for {_SETTLED_S:g} s of peace"
     _tended(site)
     codes = site.stop_all()
     if any(codes):
@@ -134,8 +151,27 @@ def _unlucky(site: Field) -> Iterator[int]:
 
 
 def _tended(site: Field) -> None:
-    """Wait for a round of the pools' upkeep that has compared the accounts with the catalogue."""
-    time.sleep(site.site.settings.pools["POOL"].sync_every_s + site.site.settings.upkeep.pool_every_s + 1.0)
+    """Wait until the upkeep of the pool has put right what may be wrong for a while."""
+    deadline_s = time.monotonic() + _TENDED_S
+    while time.monotonic() < deadline_s:
+        time.sleep(1.0)
+        with suppress(VseError), site.site.database.read() as rows:
+            if next(in_the_pool(site, rows), None) is None:
+                return
+
+
+@contextmanager
+def database(kind: str, root: Path) -> Iterator[str]:
+    """Yield the URL of a new database; of PostgreSQL, on a server of its own, which a fault may stop."""
+    if kind == "sqlite":
+        root.mkdir(parents=True, exist_ok=True)
+        yield f"sqlite:///{root / 'vse.db'}"
+        return
+    programs = server_programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL server is installed")
+    with running_postgresql(programs) as server, fresh_database(server) as url:
+        yield url
 
 
 @contextmanager
@@ -157,6 +193,10 @@ def small_disk(path: Path) -> Iterator[bool]:
 
 def for_seconds(seconds: float) -> Callable[[Verdict], bool]:
     return lambda verdict: verdict.seconds < seconds
+
+
+def for_faults(number: int) -> Callable[[Verdict], bool]:
+    return lambda verdict: verdict.faults.total() < number
 
 
 def for_kills(number: int) -> Callable[[Verdict], bool]:

@@ -3,10 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from support.databases import database_url, postgresql_server
 from support.staging_site import StagingSite
-
-__all__ = ["database_url", "postgresql_server"]
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ echo "OK $1 Tree: EndpointUrl: Size: $2 Events: "
 """
 
 
-def wait(what: Callable[[], object], timeout_s: float = 30.0) -> None:
+def wait(what: Callable[[], object], timeout_s: float = 60.0) -> None:
     deadline_s = time.monotonic() + timeout_s
     while not what():
         assert time.monotonic() < deadline_s, "it did not happen in time"
@@ -89,6 +89,13 @@ class Daemons:
 
     @contextmanager
     def daemon(self, *flags: str, what: str = "serve stager") -> Iterator[subprocess.Popen[str]]:
+        with self.started(*flags, what=what) as process:
+            wait(lambda: any(one.pid == process.pid for one in self.services()) or process.poll() is not None)
+            yield process
+
+    @contextmanager
+    def started(self, *flags: str, what: str = "serve stager") -> Iterator[subprocess.Popen[str]]:
+        """Likewise, without waiting until it works."""
         self.logs += 1
         log = (self.root / f"log.{self.logs}").open("w")
         process = subprocess.Popen(
@@ -99,7 +106,6 @@ class Daemons:
             text=True,
         )
         try:
-            wait(lambda: any(one.pid == process.pid for one in self.services()) or process.poll() is not None)
             yield process
         finally:
             process.kill()
@@ -180,6 +186,34 @@ def test_a_bad_file_pauses_says_why_everywhere_and_lets_running_transfers_end(da
         assert daemons.in_state(State.DONE) == 5
 
 
+@pytest.mark.parametrize("what", ["serve stager", "serve --no-door"])
+def test_one_started_with_a_bad_file_waits_until_it_is_right(daemons, what):
+    daemons.set(daemons.good.replace("slots = 8", "slotz = 8"))
+    daemons.gate.touch()
+    with daemons.started(what=what) as process:
+        wait(lambda: any(one["event"] == "service.paused" for one in daemons.events()), 120.0)
+        (paused,) = [one for one in daemons.events() if one["event"] == "service.paused"]
+        assert "unknown key 'slotz'" in json.dumps(paused["error"])
+        daemons.set("this is no TOML [")
+        wait(lambda: "not valid TOML" in json.dumps(daemons.events()))
+        assert process.poll() is None
+        daemons.set(daemons.good)
+        wait(daemons.services)
+        request = daemons.ask(2)
+        wait(lambda: daemons.over(request))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert daemons.in_state(State.DONE) == 2
+
+
+def test_one_that_waits_for_a_right_file_ends_when_told(daemons):
+    daemons.set(daemons.good + "\n[pools.NOWHERE]\nsize = 1000\n")
+    with daemons.started() as process:
+        wait(lambda: "NOWHERE" in json.dumps(daemons.events()), 120.0)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+
+
 def test_status_of_another_process_tells_of_the_pause(daemons):
     """`vse status` with settings of its own still sees the row."""
     with daemons.daemon():
@@ -240,14 +274,15 @@ def test_killed_and_started_again_it_goes_on_and_its_commands_are_gone(daemons):
 
 
 def pids(daemons: Daemons) -> set[int]:
-    """The processes of the script that run."""
+    """The processes of the script that run; not a child of one, which is about to become another program."""
     script = str(daemons.root / "bring.sh").encode()
-    found = set()
+    found = {}
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if script in (process / "cmdline").read_bytes().split(b"\0")[:2]:
-                found.add(int(process.name))
-    return found
+                parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+                found[int(process.name)] = int(parent)
+    return {pid for pid, parent in found.items() if parent not in found}
 
 
 def test_two_daemons_share_the_slots_and_move_each_file_once(daemons):

@@ -102,7 +102,7 @@ class ExternalSite(StagingSite):
         wanted = Wanted(0, None, tree, share="afdsmgrd", given_source=url)
         return self.queue.enqueue("LOCAL", {lfn: wanted})[lfn]
 
-    def run_until(self, transfer: int, *states: State, timeout_s: float = 20.0) -> None:
+    def run_until(self, transfer: int, *states: State, timeout_s: float = 60.0) -> None:
         stop = threading.Event()
         thread = threading.Thread(target=self.stager().run, args=(stop,))
         thread.start()
@@ -195,7 +195,7 @@ def test_a_stop_ends_the_command_and_puts_the_file_back(site):
     stop = threading.Event()
     thread = threading.Thread(target=site.stager().run, args=(stop,))
     thread.start()
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 60
     while not pid.exists() and time.monotonic() < deadline_s:
         time.sleep(0.02)
     stop.set()

@@ -298,7 +298,7 @@ def test_a_filter_that_is_in_the_settings_no_more_is_told_of(place: Place) -> No
 def test_settings_of_a_filter_that_cannot_be_are_refused(place: Place, settings: str, message: str) -> None:
     with pytest.raises(BadSettings) as error:
         place.open(f"[filters.X]\n{settings}")
-    assert message in str(error.value) or "Input should be" in str(error.value)
+    assert message in str(error.value)
     place.open("")
 
 
@@ -478,7 +478,7 @@ def test_permissions_of_a_virtual_name_are_those_of_its_directory(place: Place) 
 
 
 def _until(true: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + 60
     while not true():
         assert time.monotonic() < deadline_s, "it did not happen"
         time.sleep(0.02)

@@ -14,7 +14,6 @@ import pytest
 import sqlalchemy as sa
 
 from servers.disk import small_disk
-from support.databases import database_url, postgresql_server
 from support.pool_site import DAY_S, NOW_S, Make, PoolSite
 from support.staging_site import BASE, file_element
 from vse.db.tables_pool import evictions, holdings, pins, readers, reads, reservations
@@ -22,8 +21,6 @@ from vse.errors import BadSettings, StorageFault, StorageFull
 from vse.model import DatasetQuery, Lfn, ReplicaState
 from vse.staging.open_files import is_open
 from vse.staging.values import Conditions
-
-__all__ = ["database_url", "postgresql_server"]
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from support.databases import database_url, postgresql_server
 from support.pool_site import DAY_S, NOW_S, Make, PoolSite
 from support.staging_site import BASE
 from vse.config.pools import ReplicationSettings
@@ -26,8 +25,6 @@ from vse.model import FindQuery, Lfn
 from vse.staging.quotas import Quota
 from vse.staging.replication import Replication
 from vse.staging.reservations import Reservations
-
-__all__ = ["database_url", "postgresql_server"]
 
 
 @pytest.fixture
@@ -348,6 +345,7 @@ def test_reads_that_are_too_long_ago_do_not_count_and_are_forgotten(make):
 # -- speed -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_reserving_does_not_get_slower_with_what_is_there(make):
     site = make(10**12)
 

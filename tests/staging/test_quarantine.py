@@ -95,6 +95,7 @@ def test_a_file_with_a_wrong_checksum_is_kept_as_it_came(place: Place) -> None:
     assert list(place.kept().values()) == [b"what came"]
 
 
+@pytest.mark.slow
 def test_the_command_lists_shows_releases_and_deletes(place: Place) -> None:
     site = place.open()
     a, b = place.add("a.root", BROKEN), place.add("b.root", BROKEN + b"b")
@@ -180,6 +181,7 @@ def test_a_number_that_there_is_not_is_named(place: Place) -> None:
         place.open().quarantine.delete([7])
 
 
+@pytest.mark.slow
 def test_an_anchor_asks_for_a_member_that_has_to_be_there(place: Place) -> None:
     """``FileName=root_archive.zip#AliAOD.root``, down to the reader."""
     import io

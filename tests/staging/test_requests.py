@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from support.databases import database_url, postgresql_server
 from support.staging_site import BASE, StagingSite
 from vse.db.tables import request_items, requests
 from vse.errors import BadRequest, Denied, NoSuchEntry, ServerFault, UpstreamUnavailable
@@ -22,7 +21,6 @@ from vse.transfer.lifecycle import Failed, State
 from vse.transfer.queue import Report
 from vse.transfer.shares import Slots
 
-__all__ = ["database_url", "postgresql_server"]
 ALL = f"{BASE}/*"
 FILES = {f"f{number}.dat": bytes([number]) * 10 for number in range(4)}
 
@@ -212,6 +210,7 @@ def test_approvers_are_users_and_members_of_groups() -> None:
 # -- after a kill --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_listing_that_was_killed_is_gone_on_with(
     site: StagingSite, tmp_path: Path, database_url: str
 ) -> None:

@@ -18,6 +18,7 @@ def day() -> Day:
     return simulate(world_of(20_000, seed=3))
 
 
+@pytest.mark.slow
 def test_every_file_comes_or_is_given_up(day: Day) -> None:
     assert day.done + day.failed == 20_000
     assert sum(map(len, day.waits_s.values())) == 20_000
@@ -75,8 +76,11 @@ def test_requests_come_in_order_and_are_as_many_files_as_wanted() -> None:
 
 @pytest.mark.slow
 def test_the_true_time_lies_within_the_interval_as_often_as_it_says() -> None:
-    """80 % is told; at least 70 % is asked for, and always being right would be no merit either."""
-    told = [one for seed in (1, 2, 3) for one in simulate(world_of(30_000, seed)).forecasts]
+    """80 % is told; at least 70 % is asked for, and always being right would be no merit either.
+
+    Days that nobody has looked at when the forecast's constants were chosen.
+    """
+    told = [one for seed in (501, 502, 503) for one in simulate(world_of(30_000, seed)).forecasts]
     for kind in ("file", "request"):
         some = [one for one in told if one.kind == kind]
         right = covered([one.took_s for one in some], [one.said for one in some])

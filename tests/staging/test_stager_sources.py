@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -19,9 +18,9 @@ import pytest
 from servers.certificates import make_certificates
 from servers.xrootd import xrootd
 from support.lying_files import lying_server
-from support.staging_site import BASE, StagingSite, file_element, http_element
+from support.staging_site import BASE, StagingSite, file_element, http_element, start_stager
 from vse.config.settings import DataManagement, ElementSettings
-from vse.errors import ChecksumMismatch, OnTape, SourceUnavailable, StorageFault, VseError
+from vse.errors import BadRequest, ChecksumMismatch, OnTape, SourceUnavailable, StorageFault, VseError
 from vse.model import Lfn, NewFile
 from vse.staging.values import RequestState
 from vse.storage.contract import Locality
@@ -224,12 +223,8 @@ def test_kill_9_in_the_middle_and_the_next_stager_reads_only_the_rest(tmp_path: 
         elements = [http_element("WEB", server.port), file_element("LOCAL", tmp_path / "local")]
         site = StagingSite(tmp_path, elements=elements)
         site.add({"half.dat": GOOD}, "WEB", write=False)
-        script = Path(__file__).parents[1] / "support" / "staging_site.py"
-        settings = json.dumps({"web_port": server.port})
-        child = subprocess.Popen(
-            [sys.executable, str(script), str(tmp_path), settings], stdout=subprocess.PIPE
-        )
-        deadline_s = time.monotonic() + 30
+        child = start_stager(tmp_path, {"web_port": server.port}, stdout=subprocess.PIPE)
+        deadline_s = time.monotonic() + 60
         while sum(path.stat().st_size for path in kept(site)) < MB:
             assert time.monotonic() < deadline_s
             assert child.poll() is None
@@ -282,6 +277,7 @@ def test_half_by_root_and_half_by_http_is_one_file(tmp_path: Path) -> None:
 # -- caps --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_cap_slows_a_file_down_and_is_no_lack_of_progress(tmp_path: Path) -> None:
     site = copies_site(
         tmp_path, {"A": GOOD}, {}, source_rates={"A": "4MB/s"}, no_progress_s=0.2, max_failures=1
@@ -350,15 +346,16 @@ def test_storages_that_can_make_the_copy_do(
     site.close()
 
 
+@pytest.mark.parametrize("refusal", [StorageFault, BadRequest])
 def test_a_copy_that_the_storages_refuse_goes_through_here(
-    tmp_path: Path, memory: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, memory: None, monkeypatch: pytest.MonkeyPatch, refusal: type[VseError]
 ) -> None:
     seen = ways(monkeypatch)
     site = remote_site(tmp_path, memory_element("A"))
 
     def refuse(operation: str, path: str) -> None:
         if operation == "pull":
-            raise StorageFault(f"pull {path}", "no third party here")
+            raise refusal(f"pull {path}", "no third party here")
 
     store_at("local").fault = refuse
     site.stage()
@@ -413,7 +410,7 @@ def test_a_copy_on_disk_is_read_before_one_on_tape(tmp_path: Path, memory: None)
 
 
 def wait_for(met: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + 60
     while not met():
         assert time.monotonic() < deadline_s
         time.sleep(0.01)

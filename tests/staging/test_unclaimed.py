@@ -84,6 +84,57 @@ def test_what_was_there_before_stays(scene: Scene) -> None:
     assert scene.path.exists()
 
 
+class InVain(Scene):
+    """Here the name is removed instead, and the next stager finds that there is none any more."""
+
+    def __init__(self, root: Path) -> None:
+        self.clock = Clock()
+        self.site = StagingSite(root, clock=self.clock, settings={"max_failures": 1})
+        (self.lfn,) = self.site.add({"a.root": b"content"})
+        self.request = self.site.ask()
+        assert self.site.queue.claim("stager that dies", 1, SLOTS)
+        self.path = self.site.local(self.lfn)
+        self.path.parent.mkdir(parents=True)
+        self.path.write_bytes(b"content")
+        self.unclaimed = Unclaimed(
+            self.site.queue, self.site.catalogue, self.site.elements, LEASE_S, self.clock
+        )
+
+    def fail(self) -> None:
+        self.clock.now_s += 300.0  # the lease of the dead one is over
+        self.site.work([self.request])
+        assert self.site.queue.of_lfn(self.lfn)[0].state is State.FAILED
+
+
+@pytest.fixture
+def in_vain(tmp_path: Path) -> Iterator[InVain]:
+    scene = InVain(tmp_path)
+    yield scene
+    scene.site.close()
+
+
+def test_what_came_for_a_name_that_was_removed_goes(in_vain: InVain) -> None:
+    in_vain.site.catalogue.remove([in_vain.lfn], forever=True).one(in_vain.lfn)
+    in_vain.fail()
+    assert in_vain.path.exists()
+    assert in_vain.remove() == 1
+    assert not in_vain.path.exists()
+
+
+def test_what_came_for_a_name_that_was_changed_stays(in_vain: InVain) -> None:
+    in_vain.site.catalogue.rename(in_vain.lfn, Lfn("/lhc/data/b.root"))
+    in_vain.fail()
+    assert in_vain.remove() == 0
+    assert in_vain.path.exists()
+
+
+def test_what_is_in_the_way_of_a_known_name_stays(in_vain: InVain) -> None:
+    in_vain.path.write_bytes(b"another file")
+    in_vain.fail()
+    assert in_vain.remove() == 0
+    assert in_vain.path.exists()
+
+
 def test_a_stager_that_starts_does_it(scene: Scene) -> None:
     scene.clock.now_s += LEASE_S + 1
     other = Lfn("/lhc/data/other.root")

@@ -299,6 +299,7 @@ _replicas = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     _elements(), _replicas, st.sets(_names), st.builds(DataManagement, AccessProtocols=_orders), st.randoms()
@@ -334,6 +335,7 @@ def test_plans_are_the_same_in_every_order_and_never_take_what_is_forbidden(
     assert told == {one.se for one in replicas}
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(_elements(), st.sampled_from(["read", "check", "write", "remove", "stage"]), st.booleans())
 def test_an_element_gives_a_plan_or_every_reason(

@@ -276,6 +276,7 @@ def _shuffled(abilities: dict[str, object], shuffle: random.Random) -> dict[str,
     return dict(items)
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(_ends("A"), _ends("B"), _sites, st.randoms())
 def test_a_plan_is_the_same_in_every_run_and_never_takes_what_is_forbidden(
@@ -315,6 +316,7 @@ def test_a_plan_is_the_same_in_every_run_and_never_takes_what_is_forbidden(
         assert able.write  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(_ends("A"), _ends("B"), _sites)
 def test_fts_never_gets_a_local_section(

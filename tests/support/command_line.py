@@ -8,17 +8,19 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from vse.app.init import init_site
 from vse.app.register import register_stored
 from vse.app.site import Site
 from vse.cli.main import run
 from vse.config.load import load
 from vse.demo import remote
-from vse.model import Lfn
+from vse.model import Lfn, NewFile
 
 REAL_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 ZMUMU = sorted(REAL_DATA.glob("uproot-Zmumu*.root"))
@@ -96,6 +98,18 @@ def add_element(site: Path, name: str, directory: str, *, writable: bool = True)
             f"\n[StorageElements.{name}.File]\n"
             f'Protocol = "file"\nPath = "{directory}"\nAccess = "local"\n'
         )
+
+
+def site_with_files_far(root: Path, names: Sequence[str]) -> InProcess:
+    """Make a site that knows files of ten zero bytes each, at an element FAR in its directory ``far``."""
+    init_site(root, name="test")
+    add_element(root, "FAR", "far", writable=False)
+    for name in names:
+        (root / f"far{name}").parent.mkdir(parents=True, exist_ok=True)
+        (root / f"far{name}").write_bytes(bytes(10))
+    with Site.open(load(root / "vse.toml")) as site:
+        assert not site.catalogue.register(NewFile(Lfn(name), 10, 655361, "FAR") for name in names).failed
+    return InProcess(root)
 
 
 def clean_environment() -> dict[str, str]:

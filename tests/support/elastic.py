@@ -51,7 +51,7 @@ def environment_of(client: Any) -> dict[str, Any]:
     return dict(client.submit(look, pure=False).result(timeout=30))
 
 
-def until(done: Callable[[], Any], timeout_s: float = 30.0) -> Any:
+def until(done: Callable[[], Any], timeout_s: float = 60.0) -> Any:
     """Wait for a condition; return what it gave."""
     end_s = time.monotonic() + timeout_s
     while time.monotonic() < end_s:

@@ -69,7 +69,9 @@ class PoolSite(StagingSite):
         return lfn
 
     def sync(self, *, check: bool = False) -> Synced:
-        return PoolSync(self.database, self.catalogue, self.elements, self.clock).sync("LOCAL", check=check)
+        evict = self.pool.evict_orphans
+        compared = PoolSync(self.database, self.catalogue, self.elements, self.clock, evict)
+        return compared.sync("LOCAL", check=check)
 
     # -- what came of it -------------------------------------------------------------------------
 

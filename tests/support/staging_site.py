@@ -1,12 +1,14 @@
 """A site for tests: a remote element full of files, a local one, a catalogue, and stagers.
 
-Run as a program it is a stager of its own (``python staging_site.py ROOT SETTINGS-AS-JSON``), to be
-killed at any time.
+Run as a program it is a stager of its own (`start_stager`), to be killed at any time. Among its settings,
+``waits`` has it begin at a line of its input, ``pattern`` says what it asks for, and ``sources`` names other
+elements than REMOTE, each in its directory.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import threading
 import time
@@ -15,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from support.databases import ensure_sqlite
 from vse.catalogue.sql import SqlCatalogue
 from vse.config.settings import DataManagement, ElementSettings, StagerSettings
 from vse.db import Database
@@ -67,7 +70,7 @@ class StagingSite:
         self.root = root
         self.clock = clock
         self.settings = StagerSettings.model_validate({**FAST, **(settings or {})})
-        self.database = Database.open(url or f"sqlite:///{root / 'vse.db'}")
+        self.database = Database.open(url or ensure_sqlite(root / "vse.db"))
         self.catalogue = SqlCatalogue(self.database, clock)
         self.elements = Elements(elements or [self.remote_element(), self.local_element()])
         self.queue = Queue(self.database, Policy.of(self.settings), clock)
@@ -167,13 +170,24 @@ class StagingSite:
         return [replica.se for replica in self.catalogue.resolve([lfn]).one(lfn).replicas]
 
 
+def start_stager(root: Path, settings: dict[str, Any], **pipes: int) -> subprocess.Popen[bytes]:
+    """Start a stager of a site; it says when it is ready. ``pipes`` are those of `subprocess.Popen`."""
+    words = [sys.executable, "-m", "support.staging_site", str(root), json.dumps(settings)]
+    return subprocess.Popen(words, cwd=Path(__file__).parents[1], **pipes)  # type: ignore[call-overload,no-any-return]
+
+
 def main() -> None:
     root, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
-    port = settings.pop("web_port", None)
-    elements = [http_element("WEB", port), file_element("LOCAL", root / "local")] if port else None
+    port, waits = settings.pop("web_port", None), settings.pop("waits", False)
+    pattern = settings.pop("pattern", "*")
+    sources = [file_element(name, root / name.lower()) for name in settings.pop("sources", ())]
+    sources += [http_element("WEB", port)] if port else []
+    elements = [*sources, file_element("LOCAL", root / "local")] if sources else None
     site = StagingSite(root, elements=elements, settings=settings)
-    request = site.ask()
+    request = site.ask(pattern)
     print("ready", flush=True)
+    if waits:
+        sys.stdin.readline()
     site.work([request])
     site.close()
 

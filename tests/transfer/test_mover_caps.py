@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vse.config.settings import StagerSettings
-from vse.transfer.caps import Bucket, Caps, Rates
+from vse.transfer.caps import OVERALL, Bucket, Caps, Moving, Rates, parts_of
 
 MB = 1_000_000
 
@@ -53,11 +53,40 @@ def test_the_narrowest_of_source_destination_and_overall_holds() -> None:
     assert bytes_in(caps, now, 10, ("A", "X")) <= 11.5 * MB
 
 
-def test_a_cap_is_divided_by_the_processes_that_move_files() -> None:
+def test_a_stager_takes_only_its_part_of_a_cap() -> None:
     now = Now()
-    caps = Caps(Rates(overall=4 * MB), now)
-    caps.set(Rates(overall=4 * MB), divide_by=4)
+    caps = Caps(Rates(overall=4 * MB, sources={"A": 2 * MB}), now)
+    caps.set(Rates(overall=4 * MB), {OVERALL: 0.25})
     assert 8 * MB <= bytes_in(caps, now, 10, ("A", "X")) <= 12 * MB
+    caps.set(Rates(sources={"A": 2 * MB}), {OVERALL: 0.25, ("source", "A"): 1.0})
+    assert 18 * MB <= bytes_in(caps, now, 10, ("A", "X")) <= 22 * MB
+
+
+def test_caps_are_divided_as_the_files_are_that_they_hold_for() -> None:
+    """Who moves all of A's files has all of A's cap, however many others move those of B."""
+    moving = [Moving("me", "A", "X", 2), Moving("you", "B", "X", 6), Moving("they", "B", "Y", 2)]
+    assert parts_of("me", moving) == {OVERALL: 0.2, ("source", "A"): 1.0, ("destination", "X"): 0.25}
+    assert parts_of("nobody", moving) == {}
+
+
+_MOVING = st.lists(
+    st.builds(
+        Moving,
+        st.sampled_from(["a", "b", "c"]),
+        st.sampled_from(["", "A", "B"]),
+        st.sampled_from(["X", "Y"]),
+        st.integers(1, 9),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(_MOVING)
+def test_the_parts_of_all_stagers_are_the_whole(moving: list[Moving]) -> None:
+    parts = [parts_of(owner, moving) for owner in {one.owner for one in moving}]
+    for key in {key for some in parts for key in some}:
+        assert sum(some.get(key, 0.0) for some in parts) == pytest.approx(1.0)
 
 
 def test_another_cap_holds_from_now_on_and_none_is_none() -> None:

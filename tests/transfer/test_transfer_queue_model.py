@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from support.databases import ensure_sqlite
 from vse.db import Database
 from vse.db.tables import attempts, transfer_counts, transfer_lanes, transfers
 from vse.errors import ServerFault, StorageFull
@@ -49,7 +50,7 @@ class Queues(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.place = tempfile.TemporaryDirectory()
-        self.database = Database.open(f"sqlite:///{Path(self.place.name) / 'q.db'}")
+        self.database = Database.open(ensure_sqlite(Path(self.place.name) / "q.db"))
         self.now_s = 0.0
         self.queue = Queue(self.database, Policy(3, 10, 40, 100), lambda: self.now_s)
         self.wanted: set[tuple[str, str]] = set()
@@ -255,7 +256,7 @@ class Fairness:
 def test_owners_who_both_have_files_queued_are_served_alike(steps: list[tuple[str, int]]) -> None:
     """Whatever came before: in any stretch in which both wait, their numbers differ by two at most."""
     with tempfile.TemporaryDirectory() as place:
-        database = Database.open(f"sqlite:///{place}/q.db")
+        database = Database.open(ensure_sqlite(Path(place) / "q.db"))
         queue, name = Queue(database, Policy(), lambda: 0.0), 0
         fair = Fairness(queue)
 

@@ -109,6 +109,7 @@ def fake(tmp_path: Path, body: str) -> tuple[str, ...]:
     script = tmp_path / "reader.py"
     script.write_text(
         "import json, os, sys, time\n"
+        "print('{}', flush=True)\n"
         "for line in sys.stdin:\n"
         "    if 'bad' in json.loads(line)['path']:\n"
         + textwrap.indent(textwrap.dedent(body), " " * 8)
@@ -149,6 +150,14 @@ def test_a_reader_that_hangs_is_ended_in_time(tmp_path: Path) -> None:
         assert time.monotonic() - began_s < 5
 
 
+def test_the_start_of_a_reader_does_not_count_for_its_first_file(tmp_path: Path) -> None:
+    command = fake(tmp_path, "pass")
+    script = Path(command[1])
+    script.write_text("import time; time.sleep(1.0)\n" + script.read_text())
+    with Readers(1, 0.3, command) as readers:
+        assert check(readers, Path("/good")).tree == "T"
+
+
 def test_a_reader_that_hangs_is_ended_when_the_move_is(tmp_path: Path) -> None:
     abort = Abort()
     pipe = tmp_path / "began"
@@ -180,15 +189,12 @@ def test_a_reader_that_takes_too_much_memory_is_a_failed_file(tmp_path: Path) ->
         file.mktree("t", {"x": np.int8}).extend({"x": np.zeros(150_000_000, dtype=np.int8)})
     assert path.stat().st_size < 10_000_000
     with Readers(1, 60.0, reader_command(memory_bytes=400 * 1024**2)) as readers:
-        try:
-            contents = check(readers, path)
-        except Unreadable as error:
-            assert "memory" in str(error) or "crashed" in str(error) or "MemoryError" in str(error)
-        else:
-            pytest.fail(f"it fitted into the memory: {contents}")
+        with pytest.raises(Unreadable, match="memory"):
+            check(readers, path)
         assert check(readers, DATA / "uproot-Zmumu.root") == Contents("events", 2304)
 
 
+@pytest.mark.slow
 def test_no_reader_outlives_its_stager(tmp_path: Path) -> None:
     """After a kill -9 of the stager its reader sees the end of its input, and ends."""
     import subprocess
@@ -200,7 +206,7 @@ def test_no_reader_outlives_its_stager(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30, check=False)
     pid = int(done.stdout)
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + 60
     while _alive(pid):
         assert time.monotonic() < deadline_s, "the reader lives on"
         time.sleep(0.02)

@@ -14,6 +14,7 @@ from vse.model import Contents, Lfn
 from vse.transfer.abort import Abort
 from vse.transfer.verification import Readers, reader_command
 
+pytestmark = pytest.mark.slow
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 ROOT, ZIP = Lfn("/lhc/file.root"), Lfn("/lhc/root_archive.zip")
 ZMUMU = DATA / "uproot-Zmumu.root"
@@ -123,7 +124,6 @@ def test_the_usual_depth_is_that_of_the_readers(tmp_path: Path) -> None:
         deep.check(ROOT, path, "", Abort())
 
 
-@pytest.mark.slow
 def test_a_basket_that_takes_too_much_memory_is_a_failed_file_and_the_reader_goes_on(tmp_path: Path) -> None:
     import numpy as np
     import uproot

@@ -32,12 +32,14 @@ _DASK = {
     },
     # A nanny whose worker takes longer to come back would be closed, and no other opened in its place.
     "distributed.deploy.lost-worker-timeout": "1 day",
+    "distributed.scheduler.preload": ["vse.analysis.preload_scheduler"],
     "distributed.scheduler.work-stealing": False,
     # A worker that leaks is ended at its limit and replaced; one that only waits for memory waits for ever.
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
+    "distributed.worker.profile.enabled": False,
     "distributed.admin.low-level-log-length": 100,
     "distributed.admin.log-length": 100,
     "distributed.comm.retry.count": 0,

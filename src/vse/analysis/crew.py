@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from vse.analysis.attendance import GONE, MOST_ASKED, PAUSED, Attendance, Seen, look_at
+from vse.analysis.harvest import Harvester
+from vse.analysis.ledger import Failure
 from vse.analysis.packetizer import Packet, Packetizer
 from vse.analysis.partials import Partials
 from vse.analysis.places import host_of, site_of
 from vse.analysis.runs import AnalysisOptions, Event
 from vse.analysis.script import ScriptSource
+from vse.analysis.sight import Sight
 from vse.analysis.worker import Order, TaskAnswer, run_task
 from vse.analysis.worker_partials import Where, forget
 
@@ -24,6 +29,14 @@ MOST_REFUSALS = 8
 
 LAST_WORDS_S = 1.0
 """So long a worker that hangs has to end itself."""
+LOOKS = 5
+"""A worker that owes an answer is looked at so often before its script is said to hang."""
+LOOKING_SHARE = 20
+"""Looking takes at most one part in so many of the time."""
+HANG_FACTOR = 5
+"""A packet may take so many times what the longest one took, before its script is said to hang."""
+MOST_PAUSES = 3
+"""A worker that was paused so often gets nothing more."""
 
 
 class Task(NamedTuple):
@@ -45,6 +58,9 @@ class _Member:
     """How many entries each of its tasks has, the oldest first."""
     entry_s: float | None = None
     """What an entry took in its last task."""
+    suspects: dict[int, Failure] = field(default_factory=dict)
+    """Packets that the script was at when this worker was last looked at, and for longer than it should."""
+    sights: list[Sight] = field(default_factory=list)
 
 
 class Crew:
@@ -58,6 +74,7 @@ class Crew:
         options: AnalysisOptions,
         source: ScriptSource,
         run: str,
+        harvester: Harvester,
         order: Callable[[Packet], Order],
         tell: Callable[[Event], None],
     ) -> None:
@@ -67,6 +84,7 @@ class Crew:
         self.options = options
         self.source = source
         self.run = run
+        self.harvester = harvester
         self.order = order
         self.tell = tell
         self.tasks: dict[int, Task] = {}
@@ -75,24 +93,21 @@ class Crew:
         """Workers that could do more than they have in hand."""
         self.stalled: dict[str, dict[int, Any]] = {}
         """Workers that were silent for too long, with the futures that may yet tell that they are back."""
+        self.paused: dict[str, int] = {}
+        """Workers that begin nothing more, as their memory is nearly full, and how often each was."""
         self.shares: dict[str, int] = {}
         self.seen = 0
         self.lost = 0
         self._task_count = 0
+        self._look_every_s = options.hang_s / LOOKS
+        self._longest_s = 0.0
+        self._looking = False
+        self._look_at_s = 0.0
 
     # Who is there
 
     def watch(self) -> None:
-        self.client.subscribe_topic("all", self._hear)
-        for worker in self.client.scheduler_info(n_workers=-1)["workers"]:
-            self.tell(Event("joined", worker))
-
-    def _hear(self, event: tuple[float, Any]) -> None:
-        """Called by the client's own thread with the news of the scheduler."""
-        message = event[1]
-        kind = {"add-worker": "joined", "remove-worker": "left"}.get(message.get("action", ""))
-        if kind is not None:
-            self.tell(Event(kind, message["worker"]))
+        self.client.sync(Attendance(self.client, self.tell).begin)
 
     def joined(self, worker: str) -> None:
         if worker not in self.members and worker not in self.stalled:
@@ -104,21 +119,25 @@ class Crew:
 
     def left(self, worker: str) -> None:
         """A worker is gone for good."""
+        self.paused.pop(worker, None)
         futures = list(self.stalled.pop(worker, {}).values())
         if worker in self.members:
             futures = [task.future for task in self._drop(worker).values()]
         if futures:
             asyncio.run_coroutine_threadsafe(self._cancel(futures), self.client.loop.asyncio_loop)
 
-    def _drop(self, worker: str) -> dict[int, Task]:
-        """Do everything again that only this worker has; return its tasks."""
+    def _drop(self, worker: str, culprits: Mapping[int, Failure] | None = None) -> dict[int, Task]:
+        """Do everything again that only this worker has; return its tasks.
+
+        ``culprits``: the packets to blame for it; None: any of those it has.
+        """
         self.lost += 1
         member = self.members.pop(worker)
         self.wanting.pop(worker, None)
         tasks = {number: self.tasks.pop(number) for number in member.tasks}
         done = self.packetizer.entries_done_by()[worker]
         self.shares[worker] = self.shares.get(worker, 0) + done
-        self.packetizer.worker_lost(worker)
+        self.packetizer.worker_lost(worker, culprits)
         asked_for = [partial for partial in self.partials.of(worker) if partial.future is not None]
         lost = [partial.number for partial in self.partials.of(worker) if partial not in asked_for]
         self.undo(worker, lost)
@@ -145,13 +164,112 @@ class Crew:
     # Who is silent
 
     def drop_the_silent(self) -> None:
-        """Take their packets from workers that have been silent for a multiple of what these should take."""
+        """Take their packets from workers that have been silent for a multiple of what these should take.
+
+        Who has been silent for a shorter while is looked at.
+        """
         now = time.monotonic()
+        asked = {partial.worker for partial in self.partials.filled if partial.future is not None}
+        silent = [
+            (0.0, worker)
+            for worker, times in self.paused.items()
+            if worker not in self.members and times < MOST_PAUSES
+        ]
         for worker, member in list(self.members.items()):
-            if member.tasks and now - member.heard_s > self._patience_s(member):
-                tasks = self._drop(worker)
-                self.stalled[worker] = {number: task.future for number, task in tasks.items()}
-                asyncio.run_coroutine_threadsafe(self._restart(worker), self.client.loop.asyncio_loop)
+            silent_s = now - member.heard_s
+            if member.tasks and silent_s > self._patience_s(member):
+                self._end(worker, self._blamed(worker, member.sights, 0.0) or None)
+            elif silent_s > self._look_every_s and (member.tasks or worker in asked):
+                silent.append((-silent_s, worker))
+        if silent and not self._looking and now > self._look_at_s:
+            self._looking = True
+            longest = [worker for _, worker in sorted(silent)[:MOST_ASKED]]
+            asyncio.run_coroutine_threadsafe(self._look(longest), self.client.loop.asyncio_loop)
+
+    def _end(self, worker: str, culprits: Mapping[int, Failure] | None) -> None:
+        """A worker hangs: others get what it had, and its nanny starts another in its place."""
+        self.stalled[worker] = self._without(worker, culprits)
+        asyncio.run_coroutine_threadsafe(self._restart(worker), self.client.loop.asyncio_loop)
+
+    def _without(self, worker: str, culprits: Mapping[int, Failure] | None) -> dict[int, Any]:
+        """Go on without a worker that is still there; return the futures of its tasks."""
+        asked = [one.future for one in self.partials.of(worker) if one.future is not None]
+        futures = {number: task.future for number, task in self._drop(worker, culprits).items()}
+        if asked:
+            loop = self.client.loop.asyncio_loop
+            asyncio.run_coroutine_threadsafe(self.harvester.give_up(asked), loop)
+        return futures
+
+    async def _look(self, workers: list[str]) -> None:
+        begun = time.monotonic()
+        seen = await look_at(self.client, workers, self.source.path)
+        took_s = time.monotonic() - begun
+        self._look_at_s = begun + took_s + max(self._look_every_s, LOOKING_SHARE * took_s)
+        self.tell(Event("looked", seen))
+
+    def looked(self, seen: dict[str, Seen]) -> None:
+        """Draw the conclusions from what silent workers are at."""
+        self._looking = False
+        for worker, one in seen.items():
+            member = self.members.get(worker)
+            if one.status == GONE:
+                self.left(worker)
+            elif member is None:
+                if worker in self.paused and one.status != PAUSED:
+                    self.joined(worker)
+            elif time.monotonic() - member.heard_s <= self._look_every_s or one.sights is None:
+                continue
+            elif one.status == PAUSED and not one.sights:
+                self._leave_alone(worker)
+            else:
+                self._suspect(worker, member, one.sights)
+
+    def _suspect(self, worker: str, member: _Member, sights: list[Sight]) -> None:
+        """End a worker whose script was seen twice in the middle of a packet that should long be done."""
+        member.sights = sights
+        suspects = self._blamed(worker, sights, None)
+        again = {number: failure for number, failure in suspects.items() if number in member.suspects}
+        member.suspects = suspects
+        if again:
+            self._end(worker, again)
+
+    def _blamed(self, worker: str, sights: list[Sight], limit_s: float | None) -> dict[int, Failure]:
+        """Return the packets in which the script is for longer than ``limit_s``; None: than it should."""
+        held = {
+            packet.number: packet
+            for number in self.members[worker].tasks
+            for packet in self.tasks[number].packets
+        }
+        blamed = {}
+        for sight in sights:
+            packet = held.get(sight.packet)
+            if packet is None or not sight.where:
+                continue
+            if sight.in_script_s > (self._hang_s(worker, packet) if limit_s is None else limit_s):
+                message = f"it hangs: after {sight.in_script_s:.0f} s it was still at {sight.where}"
+                blamed[packet.number] = Failure(message, sight.stack)
+        return blamed
+
+    def _hang_s(self, worker: str, packet: Packet) -> float:
+        """How long the script may be at a packet."""
+        expected_s = self.packetizer.expected_s(worker, packet)
+        if expected_s is None:
+            return math.inf
+        options = self.options
+        return max(options.hang_s, options.stall_factor * expected_s, HANG_FACTOR * self._longest_s)
+
+    def _leave_alone(self, worker: str) -> None:
+        """A paused worker does nothing, and what it has would wait for ever: others do it."""
+        futures = self._without(worker, {})
+        self.paused[worker] = self.paused.get(worker, 0) + 1
+        loop = self.client.loop.asyncio_loop
+        asyncio.run_coroutine_threadsafe(self._relieve(worker, list(futures.values())), loop)
+
+    async def _relieve(self, worker: str, futures: list[Any]) -> None:
+        """What the worker holds of this analysis is of no use any more, and may be what fills its memory."""
+        await self._cancel(futures)
+        with suppress(Exception):
+            await self.client.run(forget, self.run, workers=[worker], on_error="ignore")
 
     def _patience_s(self, member: _Member) -> float:
         if member.entry_s is None:
@@ -247,8 +365,21 @@ class Crew:
         if member is None:
             return
         member.slots = answer.threads - 1 + self.options.tasks_per_worker
+        self._longest_s = max([self._longest_s, *(one.stats.wall_s for one in answer.answers)])
         entries = sum(one.packet.entries for one in answer.answers)
         member.entry_s = sum(one.stats.wall_s for one in answer.answers) / max(1, entries)
+
+    def abandon(self) -> None:
+        """Give back all that is with workers, and what they have done and was not collected."""
+        tasks, self.tasks = self.tasks, {}
+        for task in tasks.values():
+            for packet in task.packets:
+                self.packetizer.untried(packet)
+        for worker, member in self.members.items():
+            member.tasks.clear()
+            self.undo(worker, [partial.number for partial in self.partials.of(worker)])
+        loop = self.client.loop.asyncio_loop
+        asyncio.run_coroutine_threadsafe(self._cancel([task.future for task in tasks.values()]), loop)
 
     def release(self) -> None:
         """Cancel what is with workers, let them forget what they hold; the client stays as it was."""

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
-from vse.analysis.ledger import Failure, Ledger
+from vse.analysis.ledger import Failure, FileAccount, Ledger
+from vse.analysis.result import AnalysisResult, FileResult
+from vse.analysis.runs import InputFile
 from vse.errors import OutputTooBig, ResultIncomplete, ScriptFailed
+
+SMALLER = (
+    "make it smaller (fewer bins, no lists of entries), run over fewer files, or allow more memory "
+    "(analysis.max_output_bytes)"
+)
+"""What to do about an output that is too big."""
 
 
 def script_failed(name: str, failure: Failure) -> ScriptFailed:
@@ -19,8 +28,13 @@ def spoiled(name: str, failure: Failure, too_big: bool) -> ScriptFailed | Output
     """The outputs cannot be added up or sent, or are ``too_big`` for it."""
     if not too_big:
         return script_failed(name, failure)
-    todo = "make it smaller (fewer bins, no lists of entries), run over fewer files, or allow more memory"
-    return OutputTooBig(f"merge what {name} gives", failure.message, todo)
+    return OutputTooBig(f"merge what {name} gives", failure.message, SMALLER)
+
+
+def ended_as_too_big(result: AnalysisResult) -> OutputTooBig:
+    """The error of a result that became too big: it was kept, and says what is not in it."""
+    found = f"{result.too_big}; it has {result.entries_processed:,} entries, and lists those it has not"
+    return OutputTooBig(f"merge all that {Path(result.script).name} gives", found, SMALLER)
 
 
 def incomplete(missing: Mapping[str, str], ledger: Ledger) -> ResultIncomplete:
@@ -33,3 +47,27 @@ def incomplete(missing: Mapping[str, str], ledger: Ledger) -> ResultIncomplete:
     ]
     todo = "leave --strict out to get the result without it"
     return ResultIncomplete("give a complete result, as --strict asks", reasons[0], todo)
+
+
+def no_workers(waited_s: float, paused: int) -> tuple[str, str]:
+    """Return what was found and what to do where nobody is left to work."""
+    found, todo = f"no worker has been there for {waited_s:.0f} s", "start workers and try again"
+    if paused:
+        found += f" that could begin anything: {paused} are paused, their memory is nearly full"
+        todo = "give them more memory, or make the script need less, and try again"
+    return found, todo
+
+
+def file_result(file: InputFile, account: FileAccount, wall_s: float) -> FileResult:
+    """Return what became of one file."""
+    return FileResult(
+        file.lfn,
+        file.url,
+        file.source,
+        file.size_bytes,
+        account.entries,
+        account.entries_done,
+        account.entries_failed,
+        account.read_bytes,
+        wall_s,
+    )

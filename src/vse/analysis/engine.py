@@ -10,6 +10,7 @@ Files may arrive while it runs (`Feed`), workers may come and go, and a `Checkpo
 from __future__ import annotations
 
 import asyncio
+import math
 import pickle
 import queue
 import time
@@ -21,24 +22,19 @@ from typing import Any
 
 from vse.analysis.checkpoint import Checkpoint, KeptFile
 from vse.analysis.crew import Crew
-from vse.analysis.endings import incomplete, script_failed, spoiled
-from vse.analysis.harvest import Harvest, Harvester
+from vse.analysis.endings import file_result, incomplete, no_workers, script_failed, spoiled
+from vse.analysis.harvest import Harvest, Harvester, pause_s
 from vse.analysis.ledger import Failure
-from vse.analysis.merging import TooBig, Unmergeable, check_size, merge
+from vse.analysis.merging import Unmergeable, excess, merge
 from vse.analysis.packetizer import Packet, Packetizer
 from vse.analysis.partials import Partials
 from vse.analysis.places import places_of
 from vse.analysis.report_effort import Effort
-from vse.analysis.result import AnalysisResult, FileResult, Progress
+from vse.analysis.result import AnalysisResult, Progress
 from vse.analysis.runs import AnalysisOptions, Control, Event, Feed, InputFile
 from vse.analysis.script import Script, describe
 from vse.analysis.worker import Order, TaskAnswer
-from vse.errors import (
-    BadRequest,
-    BadScript,
-    NothingToAnalyse,
-    WorkersLost,
-)
+from vse.errors import BadRequest, BadScript, NothingToAnalyse, WorkersLost
 from vse.transfer.ctrl_c import CtrlC
 
 __all__ = ["AnalysisOptions", "Control", "Feed", "InputFile", "OnPartial", "OnProgress", "analyse"]
@@ -48,8 +44,8 @@ OnPartial = Callable[[Any, Progress], None]
 """Called with the output so far, which may be looked at until it returns, not kept or changed."""
 
 SCHEDULER_SILENCE_S = 5.0
-COLLECTING_SHARE = 20
-"""Collecting takes at most one part in so many of the time."""
+FIRST_PARTIAL_S = 0.25
+"""The first collection comes so soon, that there is something to look at."""
 MOST_TREES = 3
 """After so many collections in a row from which nothing came, they are fetched one by one."""
 STOPPED = Failure("the analysis was stopped before it was processed")
@@ -70,9 +66,10 @@ def analyse(
 
     Broken files, missing files and entries on which the script raised are listed in the result, not
     raised. ``checkpoint``: a file that is written now and then; where it is there, its entries are taken
-    as done. It is removed once the result is complete. Raises `ScriptFailed` where the script fails
-    everywhere (the user's traceback is a note of the error), `WorkersLost`, `OutputTooBig`,
-    `NothingToAnalyse`, `BadRequest` for a checkpoint of something else, and with ``strict``
+    as done. It is removed once the result is complete. An output that becomes too big ends it with what was
+    added until then: ``too_big`` of the result says so. Raises `ScriptFailed` where the script fails
+    everywhere (the user's traceback is a note of the error), `WorkersLost`, `OutputTooBig` where nothing
+    fits, `NothingToAnalyse`, `BadRequest` for a checkpoint of something else, and with ``strict``
     `ResultIncomplete`.
     """
     kept = None if checkpoint is None else Checkpoint.at(checkpoint, script.source)
@@ -112,6 +109,7 @@ class _Run:
         self.partials = Partials()
         self.effort = Effort()
         name = f"vse-{uuid.uuid4().hex[:12]}"
+        self.harvester = Harvester(client, name, script.source, options.max_output_bytes)
         self.crew = Crew(
             client,
             self.packetizer,
@@ -119,22 +117,23 @@ class _Run:
             options,
             script.source,
             name,
+            self.harvester,
             self._order,
             self.events.put,
         )
-        self.harvester = Harvester(client, name, script.source, options.max_output_bytes)
         self.files: dict[str, InputFile] = {}
         self.missing: dict[str, str] = {}
         self.output: Any = checkpoint.output if checkpoint else None
         self.entries_resumed = checkpoint.entries if checkpoint else 0
-        self.entries_merged = self.entries_resumed
+        self.entries_merged = self.entries_written = self.entries_resumed
+        self.too_big = ""
         self.packet_count = 0
         self.closed = self.paused = self.stopping = False
         self.begun = time.monotonic()
         self.worker_seen_at = self.scheduler_seen_at = self.begun
         self.told_at = 0.0
         self.collected_at = self.written_at = self.begun
-        self.collecting: float | None = None
+        self.collecting = False
         self.collecting_took_s = 0.0
         self.barren = 0
         self.unwritten = False
@@ -148,11 +147,11 @@ class _Run:
             while not (self._ended or ctrl_c.pressed):
                 self._take_events()
                 self._check()
-                if not (self.paused or self.stopping):
-                    self.crew.hand_out()
-                elif self.stopping and not self.packetizer.outstanding:
+                if self.stopping and not self.packetizer.outstanding:
                     self.packetizer.give_up(STOPPED)
                 self._collect()
+                if not (self.paused or self.stopping):
+                    self.crew.hand_out()
                 self._tell_progress()
         if not self.files and not self.missing:
             found = "there is no file in it"
@@ -208,8 +207,7 @@ class _Run:
         if self.packetizer.workers or self.paused:
             self.worker_seen_at = now
         elif now - self.worker_seen_at > self.options.no_workers_s:
-            found = f"no worker has been there for {self.options.no_workers_s:.0f} s"
-            raise self._lost(found, "start workers and try again")
+            raise self._lost(*no_workers(self.options.no_workers_s, len(self.crew.paused)))
 
     def _lost(self, found: str, todo: str) -> WorkersLost:
         if self.entries_merged:
@@ -265,6 +263,9 @@ class _Run:
         self.crew.joined(event.value)
         self.effort.joined(event.value, time.monotonic() - self.begun)
 
+    def _on_looked(self, event: Event) -> None:
+        self.crew.looked(event.value)
+
     def _on_left(self, event: Event) -> None:
         self.crew.left(event.value)
         self.effort.left(event.value, time.monotonic() - self.begun)
@@ -282,7 +283,10 @@ class _Run:
             return
         reply: TaskAnswer = event.value
         if reply.spoiled is not None:
-            raise spoiled(self.script.name, reply.spoiled, reply.too_big)
+            for packet in task.packets:
+                self.packetizer.untried(packet)
+            self._end_as_spoiled(reply.spoiled, reply.too_big)
+            return
         done: list[Packet] = []
         for answer in reply.answers:
             packet, stats = answer.packet, answer.stats
@@ -321,16 +325,18 @@ class _Run:
     def _collect(self) -> None:
         """Collect what workers have, where it is time to."""
         now = time.monotonic()
-        if self.collecting is not None or not self.partials or self.client.status != "running":
+        if self.collecting or not self.partials or self.client.status != "running":
             return
         idle = not self.packetizer.outstanding
-        pause_s = max(self.options.partial_every_s, COLLECTING_SHARE * self.collecting_took_s)
-        if now - self.collected_at < pause_s and not (idle and (self.packetizer.finished or self._waits)):
+        life_s = (now - self.begun) * self.crew.seen / self.crew.lost if self.crew.lost else math.inf
+        wait_s = max(self.options.partial_every_s, pause_s(self.collecting_took_s, life_s))
+        wait_s = min(wait_s, FIRST_PARTIAL_S) if self.output is None else wait_s
+        if now - self.collected_at < wait_s and not (idle and (self.packetizer.finished or self._waits)):
             return
         self.partials.seal()
         whole = self.partials.whole()
         if whole:
-            self.collecting = now
+            self.collecting = True
             asyncio.run_coroutine_threadsafe(self._harvest(whole), self.client.loop.asyncio_loop)
 
     @property
@@ -344,18 +350,19 @@ class _Run:
             async with asyncio.timeout(limit_s):
                 harvest = await self.harvester.collect(whole, as_tree=self.barren < MOST_TREES)
         except TimeoutError:
-            numbers = [partial.number for partial in whole]
-            harvest = Harvest(numbers, None, numbers)
+            never = [one.number for one in whole if one.future is None or not one.future.done()]
+            harvest = Harvest([one.number for one in whole], None, never)
         self.events.put(Event("harvested", harvest))
 
     def _on_harvested(self, event: Event) -> None:
         harvest: Harvest = event.value
+        if self.too_big:
+            return
         now = time.monotonic()
-        if self.collecting is not None and harvest.parts is not None:
-            self.collecting_took_s = now - self.collecting
-        self.collecting, self.collected_at = None, now
+        self.collecting, self.collected_at = False, now
         if harvest.spoiled is not None:
-            raise spoiled(self.script.name, harvest.spoiled.failure, harvest.spoiled.too_big)
+            self._end_as_spoiled(harvest.spoiled.failure, harvest.spoiled.too_big)
+            return
         if harvest.parts is None:
             self.barren += 1
             if not harvest.lost and self.barren > 2 * MOST_TREES:
@@ -366,21 +373,34 @@ class _Run:
             return
         self.barren = 0
         self._merge(harvest.parts)
+        self.collecting_took_s = harvest.took_s + time.monotonic() - now
         self._keep(self.partials.collected(harvest.numbers))
-        if self.on_partial is not None and not self._ended:
+        too_big = excess(self.output, self.options.max_output_bytes)
+        if too_big:
+            self._end_as_spoiled(Failure(too_big), True)
+        elif self.on_partial is not None and not self._ended:
             self.on_partial(self.output, self._progress(now))
 
     def _merge(self, parts: list[bytes]) -> None:
         try:
             for part in parts:
                 self.output = merge(self.output, pickle.loads(part))  # noqa: S301 - our own worker wrote it
-            check_size(self.output, self.options.max_output_bytes)
-        except TooBig as error:
-            raise spoiled(self.script.name, Failure(str(error)), True) from error
-        except MemoryError as error:
-            raise spoiled(self.script.name, Failure("there is no memory left to add it up"), True) from error
-        except Unmergeable as error:
-            raise script_failed(self.script.name, describe(error, self.script.source)) from error
+        except (MemoryError, Unmergeable) as error:
+            self.unwritten = False  # half of it is added: what is on disk is what holds
+            if isinstance(error, Unmergeable):
+                raise script_failed(self.script.name, describe(error, self.script.source)) from error
+            found = "there is no memory left to add it up"
+            if self.checkpoint is not None and self.entries_written:
+                found += f"; {self.entries_written:,} entries are kept in {self.checkpoint.path}"
+            raise spoiled(self.script.name, Failure(found), True) from error
+
+    def _end_as_spoiled(self, failure: Failure, too_big: bool) -> None:
+        """The outputs cannot be added up. Where they are ``too_big``, end with what was added before."""
+        if not (too_big and self.entries_merged):
+            raise spoiled(self.script.name, failure, too_big)
+        self.too_big = failure.message
+        self.packetizer.give_up(Failure("the output was too big already when its turn came"))
+        self.crew.abandon()
 
     def _keep(self, packets: list[Packet]) -> None:
         """These packets are in the output."""
@@ -401,6 +421,7 @@ class _Run:
     def _write_checkpoint(self) -> None:
         if self.checkpoint is not None and self.unwritten:
             self.checkpoint.write(self.output)
+            self.entries_written = self.entries_merged
             self.unwritten = False
             self.written_at = time.monotonic()
 
@@ -454,7 +475,10 @@ class _Run:
             dataset=self.options.dataset,
             output=output,
             entries_processed=ledger.entries_done,
-            files=[self._file_result(file) for file in self.files.values()],
+            files=[
+                file_result(file, ledger.files[lfn], self.effort.file_wall_s.get(lfn, 0.0))
+                for lfn, file in self.files.items()
+            ],
             failed=ledger.failed_ranges(),
             broken=[(lfn, failure.message) for lfn, failure in ledger.broken.items()],
             missing=list(self.missing.items()),
@@ -467,21 +491,8 @@ class _Run:
             efforts=list(self.effort.workers.values()),
             drained=[(worker, failure.message) for worker, failure in self.packetizer.drained.items()],
             entries_resumed=self.entries_resumed,
+            too_big=self.too_big,
         )
         if self.checkpoint is not None and result.complete:
             self.checkpoint.path.unlink(missing_ok=True)
         return result
-
-    def _file_result(self, file: InputFile) -> FileResult:
-        account = self.packetizer.ledger.files[file.lfn]
-        return FileResult(
-            file.lfn,
-            file.url,
-            file.source,
-            file.size_bytes,
-            account.entries,
-            account.entries_done,
-            account.entries_failed,
-            account.read_bytes,
-            self.effort.file_wall_s.get(file.lfn, 0.0),
-        )

@@ -71,14 +71,22 @@ def _size_bytes(value: Any) -> int:
     return int(getattr(value, "nbytes", 0) or sys.getsizeof(value))
 
 
-def check_size(output: Any, most_bytes: int) -> None:
-    """Raise `TooBig` where an output is larger than allowed."""
+def excess(output: Any, most_bytes: int) -> str:
+    """Say by how much an output is larger than allowed, and which part of it is; empty where it is not."""
     parts = sizes(output)
     total = sum(size_bytes for size_bytes, _ in parts)
-    if total > most_bytes:
-        largest, where = max(parts)
-        megabytes = 1e-6
-        raise TooBig(
-            f"it takes {total * megabytes:,.0f} MB and {most_bytes * megabytes:,.0f} MB are allowed; "
-            f"the largest part is {where} with {largest * megabytes:,.0f} MB"
-        )
+    if total <= most_bytes:
+        return ""
+    largest, where = max(parts)
+    megabytes = 1e-6
+    return (
+        f"it takes {total * megabytes:,.0f} MB and {most_bytes * megabytes:,.0f} MB are allowed; "
+        f"the largest part is {where} with {largest * megabytes:,.0f} MB"
+    )
+
+
+def check_size(output: Any, most_bytes: int) -> None:
+    """Raise `TooBig` where an output is larger than allowed."""
+    found = excess(output, most_bytes)
+    if found:
+        raise TooBig(found)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from vse.analysis.ledger import FailedRange, Failure, FileAccount, Ledger
@@ -111,25 +111,30 @@ class Packetizer:
         """A worker is there, at ``host`` of ``site`` (for locality; empty where that is not known)."""
         self._workers.setdefault(worker, WorkerState(host, site))
 
-    def worker_lost(self, worker: str) -> None:
-        """Take back what ``worker`` had, as it died or hangs; the next ones to ask get it."""
+    def worker_lost(self, worker: str, culprits: Mapping[int, Failure] | None = None) -> None:
+        """Take back what ``worker`` had, as it died or hangs; the next ones to ask get it.
+
+        ``culprits``: the packets that are to blame, by number, each with what is known of it; None: any of
+        those it had may be.
+        """
         state = self._workers.pop(worker, None)
         self._rates.forget(worker)
         self.drained.pop(worker, None)
         for packet in reversed(list(state.outstanding.values()) if state else []):
             del self._owner[packet.number]
             self._sources.end(packet.place)
-            lost = replace(packet, losses=packet.losses + 1)
+            blamed = culprits is None or packet.number in culprits
+            lost = replace(packet, losses=packet.losses + blamed)
             if lost.losses < MAX_LOSSES:
                 self._do_again(lost, urgent=True)
             else:
-                self._blame(lost)
+                self._blame(lost, (culprits or {}).get(packet.number))
 
-    def _blame(self, packet: Packet) -> None:
+    def _blame(self, packet: Packet, known: Failure | None) -> None:
         """Workers died of this packet: find the entries that kill, at the price of a worker a step."""
         family = self._families.setdefault(packet.family, Family())
         family.kills += packet.losses if packet.family == packet.number else 1
-        failure = Failure(f"{family.kills} workers died while they processed it")
+        failure = known or Failure(f"{family.kills} workers died while they processed it")
         if (
             packet.tell
             or packet.entries <= 1
@@ -160,6 +165,12 @@ class Packetizer:
     def rate(self) -> float:
         """Entries a second, all workers together, as measured."""
         return self._rates.total
+
+    def expected_s(self, worker: str, packet: Packet) -> float | None:
+        """How long ``worker`` should take for a packet; None while no worker was measured."""
+        rates = [one for one in (self._rates.get(worker), self._rates.typical) if one]
+        entries = self.ledger.typical_entries(packet.entries) if packet.tell else packet.entries
+        return entries / min(rates) if rates else None
 
     @property
     def has_work(self) -> bool:
@@ -354,13 +365,17 @@ class Packetizer:
     def give_up(self, failure: Failure) -> None:
         """List all that is with no worker as failed; what comes back undone later, too."""
         self._closed = True
+        held = [one for state in self._workers.values() for one in state.outstanding.values()]
+        telling = {packet.lfn for packet in (*self._again, *held) if packet.tell}
         for account in self.ledger.files.values():
             if account.entries is not None:
                 self._put_aside_file(account, failure)
             elif not account.put_aside:
-                self.ledger.write_off(account)
-                self.ledger.broken[account.lfn] = failure
                 account.put_aside = failure
+                if account.lfn not in telling:
+                    self.ledger.write_off(account)
+                    self.ledger.broken[account.lfn] = failure
+        self._sort_out_waiting()
         self._fresh = Shelves()
         self._started.clear()
 
@@ -406,6 +421,8 @@ class Packetizer:
         actual = replace(packet, stop=min(packet.stop, file_entries), tell=False)
         self.ledger.tell(account, file_entries)
         self.ledger.cut(account, actual.stop)
+        if account.put_aside:
+            self._list_rest(account, account.put_aside)
         self._forget_if_cut(account)
         return actual
 
@@ -431,7 +448,7 @@ class Packetizer:
         """Halves queue up behind each other, so that a good one is met soon."""
         put_aside = self.ledger.files[packet.lfn].put_aside
         if put_aside:
-            self._list_failed(packet, put_aside)
+            self._put_aside(packet, put_aside)
         elif urgent:
             self._again.appendleft(packet)
         else:
@@ -453,11 +470,18 @@ class Packetizer:
         if account.put_aside:
             return
         account.put_aside = failure
+        self._list_rest(account, failure)
+        self._started.pop(account.lfn, None)
+        self._sort_out_waiting()
+
+    def _list_rest(self, account: FileAccount, failure: Failure) -> None:
         if account.uncut:
             rest = self._packet(account.lfn, account.cursor, account.cursor + account.uncut)
             self.ledger.cut(account, rest.stop)
             self._list_failed(rest, failure)
-        self._started.pop(account.lfn, None)
+
+    def _sort_out_waiting(self) -> None:
+        """List what waits to be done again of files that were put aside."""
         waiting, self._again = self._again, deque()
         for packet in waiting:
             self._do_again(packet)

@@ -55,6 +55,8 @@ class AnalysisResult:
     """Workers that got nothing more, as everything failed on them, each with its last reason."""
     entries_resumed: int = 0
     """Entries that a checkpoint of an earlier run brought; they are among those processed."""
+    too_big: str = ""
+    """Where the output became larger than allowed: how large, and which part. What came after is failed."""
 
     @property
     def efficiency(self) -> float | None:
@@ -115,6 +117,7 @@ class AnalysisResult:
             "entries_by_worker": self.entries_by_worker,
             "drained": [{"worker": worker, "error": error} for worker, error in self.drained],
             "entries_resumed": self.entries_resumed,
+            "too_big": self.too_big,
             "efficiency": self.efficiency,
             "read_from": [item._asdict() for item in self.origins],
             "slowest": [item.lfn for item in self.slowest],

@@ -40,8 +40,9 @@ class AnalysisOptions:
     without the scheduler. ``partial_every_s``: at least so long between two collections of the partial
     results (more where they are large); what a dying worker has not handed over is done again.
     ``stall_s`` and ``stall_factor``: a worker that is silent for so long, and for so many times what its
-    work should take, loses it. ``max_output_bytes`` is for the merged output. ``sites``: the site of a
-    host or of a domain.
+    work should take, loses it. ``hang_s``: where the script itself is seen to be at one packet for so long,
+    and for as many times what it should take, it is said to hang. ``max_output_bytes`` is for the merged
+    output. ``sites``: the site of a host or of a domain.
     """
 
     dataset: str = ""
@@ -55,6 +56,7 @@ class AnalysisOptions:
     partial_every_s: float = 3.0
     checkpoint_every_s: float = 10.0
     stall_s: float = 60.0
+    hang_s: float = 10.0
     stall_factor: float = 20.0
     max_output_bytes: int = 2 * GIB
     readers_a_host: int = 0

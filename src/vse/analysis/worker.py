@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+from vse.analysis import sight
 from vse.analysis.ledger import Failure
 from vse.analysis.merging import merge
 from vse.analysis.packetizer import Packet, PacketStats
@@ -139,10 +140,13 @@ def _run_packet(script: Script, order: Order, dataset: str) -> tuple[Answer, Any
         if stop > packet.start:
             events = read_events(file, script, packet.start, stop, _metadata(order, file, dataset))
             ready = begun if script.branches is not None else time.perf_counter()
+            sight.begin(packet.number)
             output = process_events(script, events, order.dataset)
     except (Exception, SystemExit) as error:
         trouble = is_file_trouble(error)
         failure = describe_trouble(error) if trouble else describe(error, script.source)
+    finally:
+        sight.end()
     wall_s = time.perf_counter() - begun
     clusters = clusters_of(file, script) if packet.start == 0 and stop < entries and not failure else ()
     stats = PacketStats(entries, wall_s, ready - begun, file.take_read_bytes(), clusters)

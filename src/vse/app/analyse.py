@@ -16,10 +16,11 @@ from vse.analysis.result import AnalysisResult
 from vse.analysis.script import Script
 from vse.app.inputs import Dataset, inputs_of, locate, locate_all, named_queries, readable_here
 from vse.app.places import Place
+from vse.app.seen import legible
 from vse.app.site import BackgroundStager, Site
 from vse.app.stage_out import names_for, stage_out
 from vse.errors import NoSuchReplica, VseError
-from vse.model import Identity, Lfn
+from vse.model import Identity, Lfn, Located
 from vse.staging.values import FileFailed, FileStaged, News, Request
 
 __all__ = [
@@ -148,14 +149,22 @@ class _Arrivals:
             for located in dataset.missing:
                 self._waiting.setdefault(located.entry.lfn, []).append(dataset)
         self._source = site.destination.name
-        owner = Identity.of_process().name
+        self._me = Identity.of_process()
         self._request_ids = [
-            site.staging.request(dataset.query, owner, self._source).id
+            site.staging.request(dataset.query, self._me.name, self._source, files=files).id
             for dataset in datasets
-            if dataset.missing
+            if (files := self._readable(dataset))
         ]
         self._stager = BackgroundStager(site, self._request_ids, self._hear)
         self._stack = ExitStack()
+
+    def _readable(self, dataset: Dataset) -> list[Located]:
+        """Return the missing files that may be read by who runs this; the others fail at once."""
+        files, failed = legible(self._site.lookup_for(self._me), dataset.missing)
+        for lfn, error in failed.items():
+            self._feed.fail(dataset.label(lfn), error)
+            self._waiting.pop(lfn, None)
+        return files
 
     def __enter__(self) -> None:
         self._stack.enter_context(self._stager)

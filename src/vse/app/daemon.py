@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from vse.app.generation import Chore, Generation
 from vse.app.site import Site
 from vse.app.stager_figures import MoveFigures
+from vse.app.starting import notify, signature
 from vse.config.load import FILE_NAME, Loaded
 from vse.config.settings import Settings
 from vse.errors import BadSettings, VseError
@@ -85,8 +84,12 @@ class Daemon:
         self._row = Service.of_process(self.name, "stager", clock())
         self._site = Site.open(loaded, clock)
         """For looking at rows, while generations come and go."""
-        self._services = Services(self._site.database, clock)
-        self._now = self._generation(loaded)
+        try:
+            self._services = Services(self._site.database, clock)
+            self._now = self._generation(loaded)
+        except BaseException:
+            self._site.close()
+            raise
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -97,7 +100,7 @@ class Daemon:
         self.events.tell("service.started", kind="stager", pid=os.getpid())
         telling = threading.Thread(target=self._report, args=(stop,), name="vse-monitors", daemon=True)
         telling.start()
-        _notify("READY=1")
+        notify("READY=1")
         beat_s = 0.0
         try:
             while not stop.wait(self._look_s):
@@ -107,7 +110,7 @@ class Daemon:
                     beat_s = time.monotonic() + _BEAT_S
         finally:
             stop.set()
-            _notify("STOPPING=1")
+            notify("STOPPING=1")
             for one in (*self._old, self._now):
                 one.end()
             with contextlib.suppress(VseError):
@@ -121,9 +124,9 @@ class Daemon:
 
     def _look(self) -> None:
         """See whether the settings have changed, and to what has ended."""
-        signature = _signature(self._loaded)
-        if signature != self._signature:
-            self._signature = signature
+        changed = _signature(self._loaded)
+        if changed != self._signature:
+            self._signature = changed
             self._reload()
         for one in [one for one in self._old if not one.running or not one.alive]:
             self._old.remove(one)
@@ -150,7 +153,6 @@ class Daemon:
         if notes:
             self.events.tell("settings.wait-for-restart", sections=notes)
         self._loaded = loaded
-        self._signature = _signature(loaded)
         if fresh is None:
             self._now.go_on()
         else:
@@ -159,6 +161,8 @@ class Daemon:
             self._now = fresh
             self.events.enabled = loaded.settings.monitor.events and not self._quiet
             fresh.start()
+        if self._problem is not None:
+            notify("STATUS=working")
         self._problem = None
         self.events.tell("settings.applied", changed=fresh is not None)
         self._beat()
@@ -168,7 +172,7 @@ class Daemon:
         self._problem = error
         self._now.hold()
         self.events.tell("service.paused", error, settings=str(self._path))
-        _notify(f"STATUS=paused: {error}")
+        notify(f"STATUS=paused: {error}")
         self._beat()
 
     def _revive(self) -> None:
@@ -282,21 +286,4 @@ def live_part(first: Settings, new: Settings) -> tuple[Settings, str]:
 
 def _signature(loaded: Loaded) -> Signature:
     """Return what changes with the files that the settings are in."""
-    return tuple(map(_of_file, (loaded.root / FILE_NAME, *loaded.settings.dirac.cfg)))
-
-
-def _of_file(path: Path) -> tuple[int, int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_ino, stat.st_size
-
-
-def _notify(state: str) -> None:
-    """Tell systemd, where it started us (``Type=notify``)."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
-        out.sendto(state.encode()[:4000], "\0" + address[1:] if address[0] == "@" else address)
+    return tuple(map(signature, (loaded.root / FILE_NAME, *loaded.settings.dirac.cfg)))

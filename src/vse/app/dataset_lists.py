@@ -11,9 +11,9 @@ from urllib.parse import unquote, urlsplit
 from vse.app.datasets import Note, Placed, show
 from vse.app.site import Site
 from vse.catalogue.dataset_formats import ListedFile, OutFile, read_list, write_list
-from vse.catalogue.datasets import in_chunks
+from vse.catalogue.datasets import Frozen, in_chunks
 from vse.errors import BadLfn, BadRequest, NoSuchReplica, VseError
-from vse.model import Dataset, DatasetFile, DatasetQuery, Identity, Lfn
+from vse.model import DatasetFile, DatasetQuery, Identity, Lfn
 from vse.model.dataset import same_tree
 from vse.model.query import dataset_name
 
@@ -29,8 +29,8 @@ def take_in(
     key: str = "",
     note: str = "",
     count: Note = lambda _: None,
-) -> Dataset:
-    """Keep the files of a list as the next version of the dataset ``name``.
+) -> Frozen:
+    """Keep the files of a list as the next version of the dataset ``name``, unless nothing has changed.
 
     The name of a file is told by the list, or by the storage element that a URL is in, or else is the path of
     its URL. What the list does not tell of a file is taken from the catalogue, where that knows it. Raises
@@ -44,8 +44,14 @@ def take_in(
             count(len(some))
             yield from _completed(site, [_named(site, path, one) for one in some])
 
-    return site.datasets.freeze(
-        name, files(), query="", tree="", owner=Identity.of_process().name, note=note or f"from {path.name}"
+    return site.datasets.ensure_frozen(
+        name,
+        files(),
+        query="",
+        tree="",
+        owner=Identity.of_process().name,
+        note=note,
+        usual_note=f"from {path.name}",
     )
 
 

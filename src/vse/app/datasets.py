@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from vse.app.seen import seen_selected
 from vse.app.site import Site
+from vse.catalogue.datasets import Frozen
 from vse.catalogue.lookup import LookupReport
 from vse.errors import BadRequest, VseError
 from vse.model import (
@@ -173,14 +174,14 @@ def show(site: Site, query: DatasetQuery) -> Shown:
 
 def freeze(
     site: Site, name: str, query: DatasetQuery, *, note: str = "", count: Note = lambda _: None
-) -> tuple[Dataset, LookupReport]:
-    """Keep the files that ``query`` means now as the next version of ``name``.
+) -> tuple[Frozen, LookupReport]:
+    """Keep the files that ``query`` means now as the next version of ``name``, unless nothing has changed.
 
     Raises `BadRequest` where no file matches. A query with a mode keeps the files that the mode gives.
     """
     shown = show(site, query)
     files = _counted((placed.file for placed in shown.files), count)
-    dataset = site.datasets.freeze(
+    frozen = site.datasets.ensure_frozen(
         dataset_name(name),
         files,
         query=str(query),
@@ -188,7 +189,7 @@ def freeze(
         owner=Identity.of_process().name,
         note=note,
     )
-    return dataset, shown.report
+    return frozen, shown.report
 
 
 def keep_query(

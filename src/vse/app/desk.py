@@ -7,6 +7,7 @@ from typing import Any
 from vse.app import requests
 from vse.app.site import Site
 from vse.app.stage import stage_dataset
+from vse.errors import Denied
 from vse.model import DatasetQuery, Identity, Lfn
 from vse.staging.values import Conditions, Item, ItemState, Request, RequestStatus
 
@@ -34,7 +35,10 @@ class SiteDesk:
 
     def ask(self, query: DatasetQuery, destination: str, conditions: Conditions) -> Request:
         job = stage_dataset(self._site, query, destination, conditions)
-        return job.status().request
+        request = job.status().request
+        for error in job.left_out:
+            raise Denied(error.wanted, error.found, f"request {request.id} has the other files")
+        return request
 
     def cancel(self, request_id: int) -> Request:
         return requests.cancel(self._site, request_id, self._me)

@@ -52,8 +52,13 @@ def build_pool(site: Site) -> Pool:
 
 
 def synchronise(site: Site, element: str, *, check: bool = False) -> Synced:
-    """Compare the accounts of a storage element with the catalogue (``check``: and with the storage)."""
-    return PoolSync(site.database, site.catalogue, site.elements, site.clock).sync(element, check=check)
+    """Compare the accounts of a storage element with the catalogue (``check``: and with the storage).
+
+    Throws away what was brought to a pool and is under no name any more.
+    """
+    evict = site.pool.evict_orphans
+    compared = PoolSync(site.database, site.catalogue, site.elements, site.clock, evict)
+    return compared.sync(element, check=check)
 
 
 def require_administrator(site: Site, wanted: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +30,7 @@ from vse.config.topology import elements_for
 from vse.db import Database
 from vse.errors import VseError
 from vse.linktree.tree import LinkTree
-from vse.model import Clock, Closing, Identity, Replica
+from vse.model import Clock, Closing, DatasetQuery, Identity, Located, Replica
 from vse.model.identity import user_name
 from vse.staging.approval import ApprovalRule
 from vse.staging.external import External
@@ -101,9 +101,10 @@ class Site(Closing):
 
     @cached_property
     def lookup(self) -> Lookup:
-        """The names of the catalogue and of the upstreams behind it."""
+        """The names of the catalogue and of the upstreams behind it; who may only read asks none of these."""
         upstreams, settings = list(self.upstreams.values()), self.settings
-        return Lookup(self.catalogue, upstreams, self.clock, settings.upstreams, settings.catalogue.offline)
+        silent = settings.catalogue.offline or self.database.read_only  # an answer could not be kept
+        return Lookup(self.catalogue, upstreams, self.clock, settings.upstreams, silent)
 
     @cached_property
     def filters(self) -> Filters:
@@ -230,7 +231,19 @@ class Site(Closing):
             find=self.selector.find,
             filters=self.filters,
             approval=ApprovalRule.of(self.settings.stager),
+            allowed=self._allowed,
         )
+
+    def _allowed(self, owner: str, query: DatasetQuery, files: Iterator[Located]) -> Iterator[Located]:
+        """Yield what the owner of a request may read; all of it for a service of the site."""
+        from vse.app.seen import readable_by
+        from vse.app.xrootd import OWNER
+
+        who = Identity.known(owner)
+        services = (Identity.of_process().name, OWNER, self.settings.replication.owner)
+        if who is None or owner in services:
+            return files
+        return readable_by(self, who, query, files)[0]
 
     @cached_property
     def progress(self) -> Progress:

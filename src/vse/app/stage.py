@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from vse.app.namespace import local_path
-from vse.app.seen import ensure_findable
+from vse.app.seen import ensure_findable, stageable
 from vse.app.site import Site
 from vse.app.volumes import expire
-from vse.errors import NoPlan, RequestIncomplete
+from vse.errors import Denied, NoPlan, NoSuchEntry, RequestIncomplete
 from vse.model import BulkResult, DatasetQuery, Identity, Lfn
 from vse.staging.values import (
     Conditions,
@@ -25,12 +25,18 @@ from vse.staging.values import (
 
 
 class StagingJob:
-    """A request and the means to bring it to its end."""
+    """A request and the means to bring it to its end.
 
-    def __init__(self, site: Site, query: DatasetQuery, request: Request) -> None:
+    ``left_out`` says what it does not hold because who asked may not read it.
+    """
+
+    def __init__(
+        self, site: Site, query: DatasetQuery, request: Request, left_out: Sequence[Denied] = ()
+    ) -> None:
         self._site = site
         self._query = query
         self._request = request
+        self.left_out = left_out
         status = self.status()
         self.waiting_files = status.files[ItemState.WAITING]
         self.waiting_bytes = status.total_bytes - status.here_bytes
@@ -76,17 +82,24 @@ class StagingJob:
 def stage_dataset(
     site: Site, query: DatasetQuery, destination: str = "", conditions: Conditions | None = None
 ) -> StagingJob:
-    """Ask for ``query`` at ``destination`` (default: the site's). Raises `NoSuchEntry` for no file."""
-    ensure_findable(site, query)
+    """Ask for ``query`` at ``destination`` (default: the site's): for those files that may be read by whoever
+    runs this process. Raises `NoSuchEntry` for no file, `Denied` where all there are may not be read."""
+    asked, _ = site.selector.resolve(query)
+    ensure_findable(site, asked)
     element = site.writable(destination)
     if any(section.volumes for section in element.settings.protocols):
         with suppress(NoPlan):
             expire(site, element)  # makes room, and what is too old is not taken for here
-    asked, _ = site.selector.resolve(query)
-    request = site.staging.request(
-        asked, Identity.of_process().name, element.name, conditions or Conditions()
-    )
-    return StagingJob(site, asked, request)
+    files, left_out = stageable(site, asked)
+    try:
+        request = site.staging.request(
+            asked, Identity.of_process().name, element.name, conditions or Conditions(), files
+        )
+    except NoSuchEntry:
+        for error in left_out:
+            raise error from None
+        raise
+    return StagingJob(site, asked, request, left_out)
 
 
 def end_of(status: RequestStatus, waited: bool) -> None:

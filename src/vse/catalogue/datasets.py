@@ -50,6 +50,21 @@ class Finding(NamedTuple):
     entries: int | None
 
 
+class Frozen(NamedTuple):
+    """A frozen version; ``is_new``: it was made just now."""
+
+    dataset: Dataset
+    is_new: bool
+
+
+class _Unchanged(Exception):
+    """Ends a transaction that has nothing to keep: ``version`` holds it all."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(version)
+        self.version = version
+
+
 class Datasets:
     """Safe to share between threads and processes."""
 
@@ -124,27 +139,65 @@ class Datasets:
         They are all taken before anything is written. Raises `BadRequest` where there are none, and
         `AlreadyExists` where the name is that of a dataset by query.
         """
+        about = {"query": query, "tree": tree, "note": note or None}
+        return self._freeze(name, files, about, owner, same=None).dataset
+
+    def ensure_frozen(
+        self,
+        name: str,
+        files: Iterable[DatasetFile],
+        *,
+        query: str,
+        tree: str,
+        owner: str,
+        note: str = "",
+        usual_note: str = "",
+    ) -> Frozen:
+        """As `freeze`, unless the newest version says all of it already: that one is returned then.
+
+        It must have the same query, the same files in the same order, and know all that is known of
+        them now; what verification found of them over and above is no difference. ``note`` must be its
+        own or empty; ``usual_note`` is kept where none is given, and makes no version.
+        """
+        about = {"query": query, "tree": tree, "note": note or usual_note or None}
+        same = ("query", "tree", "note") if note else ("query", "tree")
+        return self._freeze(name, files, about, owner, same)
+
+    def _freeze(
+        self,
+        name: str,
+        files: Iterable[DatasetFile],
+        about: dict[str, str | None],
+        owner: str,
+        same: Sequence[str] | None,
+    ) -> Frozen:
+        """``about``: query, tree and note. Where ``same`` names those that must not differ, a version that
+        would say what the newest one says is not made."""
         owner_id = self._principals.ids([owner])[owner]
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as spool:
             if not _spool(files, spool):
                 raise BadRequest(f"make the dataset {name}", "it would hold no file")
-            with self._database.write() as connection:
-                self._one_at_a_time(connection)
-                earlier = _versions(connection, name)
-                if 0 in earlier:
-                    raise _taken(name, "by query")
-                row = {
-                    "name": name, "version": max(earlier, default=0) + 1, "kind": "frozen", "query": query,
-                    "tree": tree, "owner_id": owner_id, "created_s": self._clock(), "files": 0,
-                    "size_bytes": 0, "entries": None, "note": note or None,
-                }  # fmt: skip
-                which = connection.execute(
-                    sa.insert(datasets).values(row).returning(datasets.c.id)
-                ).scalar_one()
-                self._fill(connection, which, spool)
-                _total(connection, which)
-                version = row["version"]
-        return self.get(name, int(str(version)))
+            try:
+                with self._database.write() as connection:
+                    self._one_at_a_time(connection)
+                    earlier = _versions(connection, name)
+                    if 0 in earlier:
+                        raise _taken(name, "by query")
+                    newest = max(earlier, default=0)
+                    row = {
+                        "name": name, "version": newest + 1, "kind": "frozen", "owner_id": owner_id,
+                        "created_s": self._clock(), "files": 0, "size_bytes": 0, "entries": None, **about,
+                    }  # fmt: skip
+                    which = connection.execute(
+                        sa.insert(datasets).values(row).returning(datasets.c.id)
+                    ).scalar_one()
+                    self._fill(connection, which, spool)
+                    _total(connection, which)
+                    if same is not None and newest and _says_nothing_new(connection, name, newest, same):
+                        raise _Unchanged(newest)
+            except _Unchanged as unchanged:
+                return Frozen(self.get(name, unchanged.version), False)
+        return Frozen(self.get(name, newest + 1), True)
 
     def keep_query(
         self, name: str, *, query: str, tree: str, owner: str, note: str = "", replace: bool = False
@@ -311,6 +364,38 @@ def _file(row: Row) -> DatasetFile:
 def _versions(connection: sa.Connection, name: str) -> list[int]:
     rows = connection.execute(sa.select(datasets.c.version).where(datasets.c.name == name))
     return [version for (version,) in rows]
+
+
+def _says_nothing_new(connection: sa.Connection, name: str, newest: int, same: Sequence[str]) -> bool:
+    """Whether the version after ``newest`` tells nothing that ``newest`` does not tell."""
+    query = sa.select(datasets).where(datasets.c.name == name, datasets.c.version >= newest)
+    before, after = connection.execute(query.order_by(datasets.c.version)).all()
+    if before.files != after.files or any(getattr(before, one) != getattr(after, one) for one in same):
+        return False
+    old, new = dataset_files.alias("old"), dataset_files.alias("new")
+    there = sa.and_(
+        old.c.dataset_id == before.id,
+        old.c.position == new.c.position,
+        old.c.lfn == new.c.lfn,
+        old.c.member == new.c.member,
+    )
+    told = [
+        sa.and_(new.c.size_bytes >= 0, new.c.size_bytes != old.c.size_bytes),
+        new.c.tree != old.c.tree,
+        new.c.source.is_distinct_from(old.c.source),
+        sa.and_(new.c.corrupt, sa.not_(old.c.corrupt)),
+    ]
+    told += [
+        sa.and_(new.c[one].is_not(None), new.c[one].is_distinct_from(old.c[one]))
+        for one in ("adler32", "entries")
+    ]
+    further = (
+        sa.select(new.c.position)
+        .select_from(new.outerjoin(old, there))
+        .where(new.c.dataset_id == after.id, sa.or_(old.c.lfn.is_(None), *told))
+        .limit(1)
+    )
+    return connection.execute(further).first() is None
 
 
 def _total(connection: sa.Connection, which: int) -> None:

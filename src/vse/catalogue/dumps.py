@@ -78,13 +78,19 @@ def write(path: Path, files: Iterable[Located]) -> int:
     """
     if str(path) == "-":
         return _write_csv(sys.stdout, files)
+    with appearing(path) as partial:
+        if path.suffix == ".parquet":
+            return _write_parquet(partial, files)
+        with text(path, partial, "wt") as stream:
+            return _write_csv(stream, files)
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """Yield a place to write to, which becomes ``path`` at the end; nothing is left of it after an error."""
     partial = path.with_name(f"{path.name}.partial")
     try:
-        if path.suffix == ".parquet":
-            count = _write_parquet(partial, files)
-        else:
-            with _text(path, partial, "wt") as stream:
-                count = _write_csv(stream, files)
+        yield partial
         partial.replace(path)
     except OSError as error:
         raise StorageFault(
@@ -92,7 +98,11 @@ def write(path: Path, files: Iterable[Located]) -> int:
         ) from error
     finally:
         partial.unlink(missing_ok=True)
-    return count
+
+
+def is_branch(path: Path) -> bool:
+    """Whether a name says that a file holds records of a whole branch, not a table."""
+    return path.name.endswith((".jsonl", ".jsonl.gz"))
 
 
 # -- one row -------------------------------------------------------------------------------------------
@@ -180,7 +190,7 @@ def _csv_rows(path: Path) -> Iterator[Cells]:
         yield from csv.reader(sys.stdin)
         return
     try:
-        with _text(path, path, "rt") as stream:
+        with text(path, path, "rt") as stream:
             yield from csv.reader(stream, strict=True)
     except (OSError, UnicodeDecodeError, EOFError, csv.Error) as error:
         found = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -199,16 +209,18 @@ def _write_csv(stream: IO[str], files: Iterable[Located]) -> int:
 
 
 @contextmanager
-def _text(named: Path, path: Path, mode: str) -> Iterator[IO[str]]:
-    """Open ``path`` as text in the format that ``named`` has by its name."""
-    if named.name.endswith(".csv.gz"):
+def text(named: Path, path: Path, mode: str) -> Iterator[IO[str]]:
+    """Open ``path`` as text in the format that ``named`` has by its name; `BadRequest` where that is none."""
+    if named.name.endswith((".csv.gz", ".jsonl.gz")):
         with gzip.open(path, mode, encoding="utf-8", newline="") as stream:
             yield cast("IO[str]", stream)
-    elif named.suffix == ".csv":
+    elif named.suffix in (".csv", ".jsonl"):
         with path.open(mode, encoding="utf-8", newline="") as plain:
             yield plain
     else:
-        raise _unreadable(named, "its name tells no format", "call it .csv, .csv.gz or .parquet")
+        raise _unreadable(
+            named, "its name tells no format", "call it .csv, .csv.gz, .parquet, .jsonl or .jsonl.gz"
+        )
 
 
 # -- Parquet -------------------------------------------------------------------------------------------

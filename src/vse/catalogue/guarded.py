@@ -304,11 +304,15 @@ class Guarded:
 
     def ensure_readable(self, lfns: Sequence[Lfn]) -> None:
         """Raise `Denied` where the bytes of a file could not be read."""
-        self._none_refused(self._allowing(lfns, "read", READ))
+        self._none_refused(self.legible(lfns, "read"))
 
     def writable(self, lfns: Sequence[Lfn], verb: str) -> tuple[_Lfns, dict[str, VseError]]:
         """Return the names that may be written to, and `Denied` for the others: they cannot be ``verb``ed."""
         return self._allowing(lfns, verb, WRITE)
+
+    def legible(self, lfns: Sequence[Lfn], verb: str) -> tuple[_Lfns, dict[str, VseError]]:
+        """As `writable`, of files whose bytes may be read."""
+        return self._allowing(lfns, verb, READ)
 
     def reachable(self, lfns: Sequence[Lfn], verb: str) -> tuple[_Lfns, dict[str, VseError]]:
         """As `writable`, of names whose directories may be entered."""

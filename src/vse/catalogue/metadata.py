@@ -69,6 +69,20 @@ class Metadata:
             known = _Schemas(self._run, self._database.reader(), [real]).of(real)
         return tuple(known[name] for name in sorted(known))
 
+    def definitions(self, base: Lfn) -> tuple[TagDefinition, ...]:
+        """Return what defines tags at and below a directory, by directory; what holds from above, as its own.
+
+        Raises `NoSuchEntry`.
+        """
+        above = {one.name: one._replace(directory=base) for one in self.schema(base) if one.directory != base}
+        with self._database.mapped("read the catalogue"):
+            rows = self._run.schemas_below.rows(self._database.reader(), *_subtree(base))
+        own = [TagDefinition(name, TagType(kind), Lfn(path), note or "") for path, name, kind, note in rows]
+        for one in own:
+            if one.directory == base:
+                above.pop(one.name, None)
+        return (*above.values(), *sorted(own, key=lambda one: (one.directory, one.name)))
+
     def define(self, directory: Lfn, definitions: Iterable[TagDefinition]) -> None:
         """Define tags for ``directory`` and all below it; all of them or none. Idempotent.
 

@@ -109,6 +109,7 @@ def analyse(
 
       vse analyse dimuon.py muons --stage-out TIER2:/lhc/user/a/anna/dimuon
     """
+    from vse.analysis.endings import ended_as_too_big
     from vse.analysis.script import load_script
     from vse.app.analyse import Missing, named_queries
     from vse.errors import BadRequest
@@ -141,6 +142,8 @@ def analyse(
             _say_how_to_go_on(ask)
         if element:
             _stage_out(site, paths, element, directory)
+        if result.too_big:
+            raise ended_as_too_big(result)
 
 
 def _target(text: str) -> tuple[str, str]:
@@ -223,6 +226,9 @@ def _analyse(
         dataset=ask.title,
         packet_target_s=settings.packet_target_s,
         max_failed_packets=settings.max_failed_packets,
+        stall_s=settings.stall_s,
+        hang_s=settings.hang_s,
+        max_output_bytes=settings.max_output_bytes,
         strict=ask.strict,
     )
     if ask.cluster:

@@ -19,14 +19,17 @@ _SHOWN = 10
 @app.command("load")
 def load(
     context: typer.Context,
-    path: Annotated[Path, typer.Argument(help="A .csv, .csv.gz or .parquet file; - is CSV from stdin.")],
+    path: Annotated[
+        Path, typer.Argument(help="A .csv, .parquet, or .jsonl file (.gz too); - is CSV from stdin.")
+    ],
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Go on behind rows that cannot be understood.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Register every row of a table: lfn and size_bytes, and what else there is of adler32, guid, owner,
-    group, mode, modified_s, se, url, state, tree, entries.
+    group, mode, modified_s, se, url, state, tree, entries. Or make every name of a .jsonl file that vse
+    catalogue dump wrote.
 
     What is there already is left as it is, so that a load can be run again.
 
@@ -35,6 +38,8 @@ def load(
       vse catalogue load site-dump.parquet
 
       zcat dump.csv.gz | vse catalogue load -
+
+      vse catalogue load backup.jsonl.gz
     """
     from vse.app.catalogue_files import load_catalogue
 
@@ -46,9 +51,12 @@ def load(
     took_s = time.monotonic() - began_s
     if as_json:
         failed = {name: error.to_dict() for name, error in loaded.failed.items()}
-        emit_json({"rows": loaded.rows, "files": loaded.files, "failures": loaded.failures, "failed": failed})
+        numbers = {"rows": loaded.rows, "files": loaded.files, "others": loaded.others}
+        emit_json(numbers | {"failures": loaded.failures, "failed": failed})
     else:
-        err.print(f"{loaded.files:,} files of {loaded.rows:,} rows loaded in {took_s:.1f} s.", markup=False)
+        others = f" and {loaded.others:,} other names" if loaded.others else ""
+        said = f"{loaded.files:,} files{others} of {loaded.rows:,} rows loaded in {took_s:.1f} s."
+        err.print(said, markup=False)
         for error in list(loaded.failed.values())[:_SHOWN]:
             err.print(f"error: {error}", markup=False)
         if loaded.failures > _SHOWN:
@@ -60,16 +68,22 @@ def load(
 @app.command("dump")
 def dump(
     context: typer.Context,
-    path: Annotated[Path, typer.Argument(help="A .csv, .csv.gz or .parquet file; - is CSV to stdout.")],
+    path: Annotated[
+        Path, typer.Argument(help="A .csv, .parquet, or .jsonl file (.gz too); - is CSV to stdout.")
+    ],
     base: Annotated[str, typer.Option(help="Below this name only.", metavar="LFN")] = "/",
 ) -> None:
-    """Write every copy of every file to a table, one row each. The file appears when it is whole.
+    """Write every copy of every file to a table, one row each; or, to a .jsonl file, every name with all that
+    is beside it. The file appears when it is whole.
 
-    Files and copies are in it; links, collections, access lists and tags are not.
+    Links, collections, access lists, tags, other checksums and origins of copies are in .jsonl only, and what
+    upstreams told is not in it. Datasets, the trash and the history are in neither.
 
     Examples:
 
       vse catalogue dump catalogue.parquet
+
+      vse catalogue dump backup.jsonl.gz
 
       vse catalogue dump - --base /lhc/data | head
     """
@@ -77,5 +91,5 @@ def dump(
 
     with open_site(context) as site, err.status("writing") as status:
         where = Lfn.parse(base)
-        rows = dump_catalogue(site, path, where, lambda done: status.update(f"writing: {done:,} files"))
+        rows = dump_catalogue(site, path, where, lambda done: status.update(f"writing: {done:,} done"))
     err.print(f"{rows:,} rows written.")

@@ -8,36 +8,54 @@ from typing import Annotated
 import typer
 
 from vse.cli.context import Json, open_site
-from vse.cli.output import emit_json, out
-from vse.errors import NoSuchEntry
+from vse.cli.output import emit_json, err, out
+from vse.errors import NoSuchEntry, VseError
 from vse.model import Identity, Lfn
 
 app = typer.Typer(no_args_is_help=True, help="Ordered lists of names; vse find NAME finds their files.")
 Change = Callable[[list[Lfn]], list[Lfn]]
 Collection = Annotated[str, typer.Argument(help="The collection.", metavar="LFN")]
 Members = Annotated[list[str], typer.Argument(help="Its members, in order.", metavar="MEMBER...")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse members that are not there.")]
+_SHOWN = 10
 
 
 @app.command("put")
-def put(context: typer.Context, collection: Collection, members: Members, as_json: Json = False) -> None:
+def put(
+    context: typer.Context,
+    collection: Collection,
+    members: Members,
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
     """Make a collection of these members, or give one that is there these instead of its own.
+
+    Members that are not there (yet) are kept all the same, and named.
 
     Example:
 
       vse collection put /lhc/user/me/best /lhc/data/a.root /lhc/data/b.root
     """
-    _change(context, collection, lambda _: [Lfn.parse(one) for one in members], as_json)
+    _change(context, collection, lambda _: [Lfn.parse(one) for one in members], as_json, strict)
 
 
 @app.command("add")
-def add(context: typer.Context, collection: Collection, members: Members, as_json: Json = False) -> None:
+def add(
+    context: typer.Context,
+    collection: Collection,
+    members: Members,
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
     """Add members at the end of a collection; it is made where it is missing.
+
+    Members that are not there (yet) are added all the same, and named.
 
     Example:
 
       vse collection add /lhc/user/me/best /lhc/data/c.root
     """
-    _change(context, collection, lambda held: [*held, *map(Lfn.parse, members)], as_json)
+    _change(context, collection, lambda held: [*held, *map(Lfn.parse, members)], as_json, strict)
 
 
 @app.command("remove")
@@ -75,7 +93,7 @@ def show(context: typer.Context, collection: Collection, as_json: Json = False) 
             print(lfn)
 
 
-def _change(context: typer.Context, name: str, change: Change, as_json: bool) -> None:
+def _change(context: typer.Context, name: str, change: Change, as_json: bool, strict: bool = False) -> None:
     me, lfn = Identity.of_process(), Lfn.parse(name)
     with open_site(context) as site:
         names = site.names_for(me)
@@ -84,8 +102,21 @@ def _change(context: typer.Context, name: str, change: Change, as_json: bool) ->
         except NoSuchEntry:
             held = []
         members = list(dict.fromkeys(change(held)))
+        before = set(held)
+        missing = site.lookup_for(me).stat([one for one in members if one not in before]).failed
+        if strict:
+            for error in missing.values():
+                raise error
         names.put_collection(lfn, members, me.name, me.groups[0])
+    _warn(missing)
     if as_json:
-        emit_json({"lfn": lfn, "members": members})
+        emit_json({"lfn": lfn, "members": members, "missing": list(missing)})
     else:
         out.print(f"{lfn} has {len(members)} members", markup=False)
+
+
+def _warn(missing: dict[str, VseError]) -> None:
+    for one, error in list(missing.items())[:_SHOWN]:
+        err.print(f"warning: the member {one} cannot be found: {error.found}", markup=False)
+    if len(missing) > _SHOWN:
+        err.print(f"... and {len(missing) - _SHOWN} more")

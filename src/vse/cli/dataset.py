@@ -35,6 +35,8 @@ def create(
 ) -> None:
     """Freeze the files that a query means now, as the next version of a dataset; or name the query.
 
+    Where they are those of the newest version, and nothing more is known of them, that one stays as it is.
+
     Examples:
 
       vse dataset create muons 'Data;Period=LHC10h;Variant=AOD086;Run=139505-139510,139437;Pass=2'
@@ -49,14 +51,16 @@ def create(
     if replace and not by_query:
         todo = "a frozen dataset gets a new version instead"
         raise BadRequest("use --replace", "it is for --by-query only", todo)
+    unchanged = False
     with open_site(context) as site:
         if by_query:
             dataset = keep_query(site, name, asked, note=note, replace=replace)
         else:
             with counting("freezing") as count:
-                dataset, report = freeze(site, name, asked, note=note, count=count)
+                (dataset, is_new), report = freeze(site, name, asked, note=note, count=count)
+            unchanged = not is_new
             warn_if_stale(report)
-    tell(dataset, as_json)
+    tell(dataset, as_json, unchanged=unchanged)
 
 
 @app.command("list")
@@ -228,14 +232,15 @@ def as_dict(dataset: Dataset) -> dict[str, object]:
     }
 
 
-def tell(dataset: Dataset, as_json: bool) -> None:
-    """Say what was made."""
+def tell(dataset: Dataset, as_json: bool, *, unchanged: bool = False) -> None:
+    """Say what was made, or that nothing had to be."""
     if as_json:
-        emit_json(as_dict(dataset))
+        emit_json(as_dict(dataset) | {"unchanged": unchanged})
     elif dataset.kind == "query":
         out.print(f"{dataset.label} is {dataset.query}", markup=False)
     else:
-        out.print(f"{dataset.label}: {dataset.files} files, {size(dataset.size_bytes)}.", markup=False)
+        said = " is unchanged" if unchanged else ""
+        out.print(f"{dataset.label}{said}: {dataset.files} files, {size(dataset.size_bytes)}.", markup=False)
 
 
 def _row(dataset: Dataset) -> tuple[str, ...]:

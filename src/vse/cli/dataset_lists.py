@@ -33,7 +33,7 @@ def import_(
     note: Annotated[str, typer.Option(help="What it is for.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Take in a list of files as the next version of a dataset.
+    """Take in a list of files as the next version of a dataset; where nothing has changed, none is made.
 
     A list of names or URLs, a coffea fileset, or a ROOT file that holds a TFileCollection. Files that the
     catalogue does not know are in the dataset as well: vse dataset verify names them.
@@ -47,8 +47,8 @@ def import_(
     from vse.app.dataset_lists import take_in
 
     with open_site(context) as site, counting("importing") as count:
-        dataset = take_in(site, path, name, kind=kind, key=key, note=note, count=count)
-    tell(dataset, as_json)
+        frozen = take_in(site, path, name, kind=kind, key=key, note=note, count=count)
+    tell(frozen.dataset, as_json, unchanged=not frozen.is_new)
 
 
 def export(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vse.cli import pool, serve_stager, serve_xrootd
-from vse.cli.context import open_site
 from vse.cli.output import err, out, size
-from vse.cli.serve_stager import build_daemon, told, until_told
+from vse.cli.serve_stager import build_daemon, built_when_right, told, until_told
 from vse.errors import BadRequest
 from vse.model import BulkResult, Trashed
 
@@ -36,7 +36,8 @@ def serve(
 ) -> None:
     """Run this site's services until Ctrl-C: the HTTP door (as the settings say) and the stager.
 
-    Changes of vse.toml take effect within a second, but for those of the door and the database.
+    Changes of vse.toml take effect within a second, but for those of the door and the database. Started
+    while it is wrong, they wait until it is right (at a terminal they end, and say what is wrong).
 
     Volumes and the trash are tended as well: files that have outlived theirs, and removed names that have
     expired, are erased (upkeep.expire_every_s).
@@ -54,18 +55,26 @@ def serve(
     from vse.monitor.log import log_to_stderr
 
     log_to_stderr()
-    with open_site(context) as site:
-        stop = threading.Event()
-        if not stager:
+    stop = threading.Event()
+
+    def build(site: Site) -> Daemon | None:
+        return build_daemon(context, site, CHORES) if stager else None
+
+    with ExitStack() as parts:
+        with until_told(stop):
+            built = built_when_right(context, stop, parts, build)
+        if built is None or stop.is_set():
+            return
+        site, daemon = built
+        if daemon is None:
             _serve(site, [partial(chore, site, stop) for chore in CHORES], stop)
             return
-        daemon = build_daemon(context, site, CHORES)
-        with told(site):
-            if door:
-                _serve(site, [partial(_run, daemon, stop)], stop)
-            else:
-                with until_told(stop):
-                    daemon.run(stop)
+        parts.enter_context(told(site))
+        if door:
+            _serve(site, [partial(_run, daemon, stop)], stop)
+        else:
+            with until_told(stop):
+                daemon.run(stop)
 
 
 def _serve(site: Site, work: list[Callable[[], None]], stop: threading.Event) -> None:

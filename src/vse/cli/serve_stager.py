@@ -7,9 +7,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from vse.config.load import Loaded
 
 
+T = TypeVar("T")
+
+
 def add_to(app: typer.Typer) -> None:
     app.command("stager")(serve_stager)
 
@@ -33,7 +36,8 @@ def serve_stager(context: typer.Context) -> None:
     """Run the staging daemon until SIGTERM or Ctrl-C; any number may run side by side on one database.
 
     It can be killed at any moment and started again. Changes of vse.toml take effect within a second; while
-    the file is wrong nothing new is begun, and `vse status` says why.
+    the file is wrong nothing new is begun, and `vse status` says why. Started while it is wrong, it waits
+    (at a terminal it ends, and says what is wrong).
 
     Examples:
 
@@ -45,12 +49,38 @@ def serve_stager(context: typer.Context) -> None:
     from vse.monitor.log import log_to_stderr
 
     log_to_stderr()
-    with open_site(context) as site, told(site):
-        daemon = build_daemon(context, site, CHORES)
+    stop = threading.Event()
+    with until_told(stop), ExitStack() as parts:
+        built = built_when_right(context, stop, parts, lambda site: build_daemon(context, site, CHORES))
+        if built is None:
+            return
+        site, daemon = built
+        parts.enter_context(told(site))
         out.print(f"Staging for {site.settings.site.name}.")
-        stop = threading.Event()
-        with until_told(stop):
-            daemon.run(stop)
+        daemon.run(stop)
+
+
+def built_when_right(
+    context: typer.Context, stop: threading.Event, parts: ExitStack, build: Callable[[Site], T]
+) -> tuple[Site, T] | None:
+    """Open the site and build what serves it; with a bad vse.toml a service waits, and a person is told.
+
+    None where ``stop`` was set before the settings were right.
+    """
+    from vse.app.starting import when_right
+    from vse.monitor.events import Events
+    from vse.transfer.instance import new_owner
+
+    def opened() -> tuple[Site, T]:
+        with ExitStack() as own:
+            site = own.enter_context(open_site(context))
+            built = build(site)
+            parts.push(own.pop_all())
+        return site, built
+
+    if sys.stderr.isatty():
+        return opened()
+    return when_right(opened, settings_path(context), stop, Events(service=new_owner()))
 
 
 def build_daemon(context: typer.Context, site: Site, chores: Sequence[Chore]) -> Daemon:

@@ -32,7 +32,7 @@ def stage(
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Bring every file of a dataset here, verified, each with its link.
+    """Bring every file of a dataset here that you may read, verified, each with its link.
 
     What is here is not moved again; what somebody else asked for is moved once. Stopped (Ctrl-C) or
     killed, it goes on from where it was when the same command is given again.
@@ -73,7 +73,11 @@ def stage(
             _say_what_came(job, final, time.monotonic() - started, base)
         else:
             _say_what_waits(job, final, held)
+        for left_out in job.left_out:
+            err.print(f"left out: {left_out}", markup=False)
         end_of(final, wait and not held)
+        for left_out in job.left_out:
+            raise left_out
 
 
 def _say_what_came(job: StagingJob, final: RequestStatus, took_s: float, links: Path) -> None:

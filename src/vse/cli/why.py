@@ -15,6 +15,7 @@ from vse.model import Lfn
 if TYPE_CHECKING:
     from vse.staging.why import Queued, Why
     from vse.storage.element import ReadSource
+    from vse.transfer.lifecycle import Attempt
 
 
 def add_to(app: typer.Typer) -> None:
@@ -90,6 +91,14 @@ def _way(source: ReadSource) -> str:
     return f"{source.se} by {source.protocol}"
 
 
+def _result(attempt: Attempt) -> str:
+    if attempt.error is not None:
+        return str(attempt.error)
+    source = f" from {attempt.source}" if attempt.source else ""
+    way = f", {attempt.way}" if attempt.way else ""
+    return f"good: {size(attempt.bytes_done)}{source}{way}"
+
+
 def _show_transfer(queued: Queued) -> None:
     transfer = queued.transfer
     where = f"transfer to {transfer.destination}: {transfer.state}"
@@ -107,7 +116,8 @@ def _show_transfer(queued: Queued) -> None:
             markup=False,
         )
     for attempt in queued.attempts:
-        result = str(attempt.error) if attempt.error else f"{size(attempt.bytes_done)}, good"
-        out.print(f"         {moment(attempt.started_s)} attempt {attempt.number}: {result}", markup=False)
+        out.print(
+            f"         {moment(attempt.started_s)} attempt {attempt.number}: {_result(attempt)}", markup=False
+        )
     if queued.arrival is not None:
         out.print(f"expected {expected(queued.arrival)}", markup=False)

@@ -122,7 +122,8 @@ class StagerSettings(Section):
     verify_memory_bytes: int = Field(default=4 * 1024**3, ge=256 * 1024**2)
     """Address space of a reader; a file that takes more has failed."""
     max_rate: Rate = 0.0
-    """Bytes a second over all transfers, as `"100MB/s"`; 0 is no cap. Third-party copies keep to none."""
+    """Bytes a second over all transfers of all stagers, as `"100MB/s"`; 0 is no cap. What storages copy by
+    themselves keeps to none."""
     source_rates: dict[str, Rate] = Field(default={})
     """A table: caps for what is read from the storage elements named in it."""
     destination_rates: dict[str, Rate] = Field(default={})
@@ -201,6 +202,12 @@ class AnalysisSettings(Section):
     """How long a worker should take for a packet of entries."""
     max_failed_packets: Count = 10
     """So many packets on which the script fails are followed up to their entries."""
+    stall_s: Positive = 60.0
+    """A worker that is silent for so long, and for 20 times what its work should take, loses it."""
+    hang_s: Positive = 10.0
+    """A script that is at one packet for so long, and for 20 times what it should take, is said to hang."""
+    max_output_bytes: int = Field(default=2 * 1024**3, ge=1)
+    """An analysis ends with what it has once the merged output takes more."""
 
 
 class Settings(Section):

@@ -17,7 +17,8 @@ from sqlalchemy import event
 from vse.db import schema
 from vse.db.locks import Lock
 from vse.db.prepared import driver_of
-from vse.errors import BadSettings, DatabaseBusy, StorageFault, StorageFull, VseError
+from vse.db.sqlite_file import SqliteFile
+from vse.errors import BadSettings, DatabaseBusy, Denied, StorageFault, StorageFull, VseError
 
 _BUSY_TIMEOUT_S = 60
 _NO_FILE = (None, "", ":memory:")
@@ -31,9 +32,11 @@ class Database:
     its turn behind other writers instead of failing.
     """
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, file: SqliteFile | None = None) -> None:
         self.engine = engine
         self.dialect = engine.dialect.name
+        self._file = file
+        self._still = file if file is not None and file.still is not None else None
         self._threads = threading.local()
         self._readers: weakref.WeakSet[_Reader] = weakref.WeakSet()
 
@@ -41,30 +44,42 @@ class Database:
     def open(cls, url: str) -> Self:
         """Open the database at a SQLAlchemy ``url`` and bring its schema up to date.
 
-        ``sqlite:///path`` makes the file and its directory where they are missing. Raises
-        `StorageFault` where it cannot be opened, `DatabaseBusy` where it stays locked, and
-        `BadSettings` for a database in memory, which threads could not share.
+        ``sqlite:///path`` makes the file and its directory where they are missing. Whoever may not write
+        that file reads it as it is (see `read_only`). Raises `StorageFault` where it cannot be opened,
+        `DatabaseBusy` where it stays locked, `Denied` where its schema is old and it cannot be written,
+        and `BadSettings` for a database in memory, which threads could not share.
         """
         wanted, parsed = _parsed(url)
         sqlite = parsed.get_backend_name() == "sqlite"
         if sqlite and parsed.database in _NO_FILE:
             raise BadSettings(wanted, "it has no file", "write it as 'sqlite:///path/of/vse.db'")
+        file: SqliteFile | None = None
         try:
             if sqlite:
-                Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
-            engine = sa.create_engine(parsed)
+                path = Path(str(parsed.database))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = SqliteFile.at(path)
+            engine = sa.create_engine(parsed, **(file.arguments() if file else {}))
         except (OSError, ImportError, sa.exc.ArgumentError) as error:
             raise StorageFault(wanted, getattr(error, "strerror", None) or str(error)) from error
         if sqlite:
-            _prepare_sqlite(engine)
-        database = cls(engine)
+            _prepare_sqlite(engine, read_only=file is not None and file.read_only)
+        database = cls(engine, file)
         try:
             with database.mapped(wanted):
-                schema.ensure_current(engine)
+                if database.read_only:
+                    _ensure_readable_schema(engine, wanted)
+                else:
+                    schema.ensure_current(engine)
         except VseError:
             engine.dispose()
             raise
         return database
+
+    @property
+    def read_only(self) -> bool:
+        """Whether this process may only read it: `write` raises `Denied` then."""
+        return self._file is not None and self._file.read_only
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -75,6 +90,8 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """A transaction: committed at the end of the block, rolled back if it raises."""
+        if self._file is not None:
+            self._file.ensure_writable("write to the database")
         with self.mapped("write to the database"), self.engine.connect() as plain:
             connection = plain.execution_options(vse_write=True)
             with connection.begin():
@@ -93,7 +110,7 @@ class Database:
             yield driver_of(connection)
 
     def reader(self) -> Any:
-        """Return this thread's own driver connection; each statement on it sees the last commit.
+        """Return this thread's own connection (a cursor of it); each statement on it sees the last commit.
 
         For `vse.db.prepared` statements that only read, and are read to their end at once: nothing
         is held between calls. Run them inside `mapped`.
@@ -111,9 +128,16 @@ class Database:
         try:
             yield
         except sa.exc.DBAPIError as error:
+            self._ensure_unchanged(wanted)
             raise _translated(wanted, error.orig or error) from error
         except self.engine.dialect.loaded_dbapi.Error as error:
+            self._ensure_unchanged(wanted)
             raise _translated(wanted, error) from error
+        self._ensure_unchanged(wanted)
+
+    def _ensure_unchanged(self, wanted: str) -> None:
+        if self._still is not None:
+            self._still.ensure_unchanged(wanted)
 
     def close(self) -> None:
         """Close every connection. The database may be used again; it then connects anew."""
@@ -133,6 +157,8 @@ class _Reader:
         self._fairy = fairy
         if engine.dialect.name == "postgresql":
             driver.autocommit = True
+            # A cursor for each statement, and numbers as text, cost a third of a look-up's time.
+            driver = driver.cursor(binary=True)
         self.driver = driver
 
     def close(self) -> None:
@@ -155,13 +181,23 @@ def _parsed(url: str) -> tuple[str, sa.URL]:
     return f"open the database {parsed.render_as_string(hide_password=True)}", parsed
 
 
-def _prepare_sqlite(engine: sa.Engine) -> None:
+def _ensure_readable_schema(engine: sa.Engine, wanted: str) -> None:
+    found = schema.current_revision(engine)
+    if found != schema.HEAD:
+        raise Denied(
+            wanted,
+            f"it is of version {found or 'none'}, this program wants {schema.HEAD}, and you may only read it",
+            "let somebody who may write it run any command of vse, such as vse doctor",
+        )
+
+
+def _prepare_sqlite(engine: sa.Engine, *, read_only: bool) -> None:
     @event.listens_for(engine, "connect")
     def _pragmas(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # transactions begin where `_begin` says
         connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_S * 1000}").close()
         # Only a change of mode needs the file for itself, and fails at once where it is in use.
-        if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        if not read_only and connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
             connection.execute("PRAGMA journal_mode=WAL").close()
         for pragma in (
             "synchronous=NORMAL",

@@ -7,7 +7,7 @@ for its user only. They are in no command line, job script, or log; environment 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,10 @@ from pathlib import Path
 from vse.errors import Denied
 
 _PROXY, _TOKEN = "X509_USER_PROXY", "BEARER_TOKEN_FILE"
+RENEW_S, RENEW_MIN_S = 60.0, 1.0
+"""Workers ask for renewed ones so often, or as often as this where the old ones are about to expire."""
+LOOKS_BEFORE_END = 8
+"""In what is left of their time, about so many looks."""
 _FILES = {_PROXY: "proxy.pem", _TOKEN: "token"}
 
 
@@ -39,25 +43,35 @@ def find(
 
     A file that others may read, or that has expired, is refused with `Denied`: it would only fail later.
     """
-    found = []
-    proxy = Path(environment.get(_PROXY) or temporary / f"x509up_u{uid}")
-    if proxy.is_file():
-        content = _read_private(proxy)
-        found.append(Credential(_PROXY, content, str(proxy), _proxy_expiry(content, proxy)))
-    token = environment.get("BEARER_TOKEN", "").strip()
-    if token:
-        found.append(_token(token.encode(), "BEARER_TOKEN"))
-    else:
-        places = [environment.get(_TOKEN), f"{environment.get('XDG_RUNTIME_DIR', temporary)}/bt_u{uid}"]
-        path = next((Path(one) for one in places if one and Path(one).is_file()), None)
-        if path is not None:
-            found.append(_token(_read_private(path).strip(), str(path)))
-    for one in found:
-        if one.expires_at is not None and one.expires_at <= now:
-            late_s = now - one.expires_at
-            todo = "make a new one, or remove it"
-            raise Denied(f"ship {one.origin} to the workers", f"it expired {late_s:.0f} s ago", todo)
+    found, refused = look(environment, uid, now, temporary)
+    if refused:
+        raise refused[0]
     return found
+
+
+def look(
+    environment: Mapping[str, str],
+    uid: int,
+    now: float,
+    temporary: Path = Path("/tmp"),  # noqa: S108 - where grid tools put them
+) -> tuple[list[Credential], list[Denied]]:
+    """Return what the user has, as `find` does, and apart from it what of it cannot be used, and why."""
+    found, refused = [], []
+    for read in (_the_proxy, _the_token):
+        try:
+            one = read(environment, uid, temporary)
+            if one is not None:
+                _refuse_expired(one, now)
+                found.append(one)
+        except Denied as error:
+            refused.append(error)
+    return found, refused
+
+
+def renew_after_s(found: Sequence[Credential], now: float) -> float:
+    """Return when to look for renewed ones again: in a minute, or sooner where these expire soon."""
+    left_s = [one.expires_at - now for one in found if one.expires_at is not None]
+    return max(RENEW_MIN_S, min([RENEW_S, *(one / LOOKS_BEFORE_END for one in left_s)]))
 
 
 def write(credentials: Mapping[str, bytes], directory: Path) -> dict[str, str]:
@@ -76,6 +90,29 @@ def write(credentials: Mapping[str, bytes], directory: Path) -> dict[str, str]:
         new.rename(path)
         variables[variable] = str(path)
     return variables
+
+
+def _the_proxy(environment: Mapping[str, str], uid: int, temporary: Path) -> Credential | None:
+    path = Path(environment.get(_PROXY) or temporary / f"x509up_u{uid}")
+    if not path.is_file():
+        return None
+    content = _read_private(path)
+    return Credential(_PROXY, content, str(path), _proxy_expiry(content, path))
+
+
+def _the_token(environment: Mapping[str, str], uid: int, temporary: Path) -> Credential | None:
+    token = environment.get("BEARER_TOKEN", "").strip()
+    if token:
+        return _token(token.encode(), "BEARER_TOKEN")
+    places = [environment.get(_TOKEN), f"{environment.get('XDG_RUNTIME_DIR', temporary)}/bt_u{uid}"]
+    path = next((Path(one) for one in places if one and Path(one).is_file()), None)
+    return None if path is None else _token(_read_private(path).strip(), str(path))
+
+
+def _refuse_expired(one: Credential, now: float) -> None:
+    if one.expires_at is not None and one.expires_at <= now:
+        found = f"it expired {now - one.expires_at:.0f} s ago"
+        raise Denied(f"ship {one.origin} to the workers", found, "make a new one, or remove it")
 
 
 def _read_private(path: Path) -> bytes:

@@ -48,7 +48,10 @@ def main(argument: str) -> None:
 
 
 async def fetch(pack: Pack) -> dict[str, Any]:
-    """Ask the scheduler, inside its TLS, for ``{environment: str, credentials: {variable: bytes}}``."""
+    """Ask the scheduler, inside its TLS, for ``{environment: str, credentials: {variable: bytes}, renew_s}``.
+
+    ``renew_s``: when to ask again, as the credentials may be renewed until then.
+    """
     from distributed.core import rpc
 
     async with rpc(pack.address, connection_args=pack.security().get_connection_args("worker")) as scheduler:

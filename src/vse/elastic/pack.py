@@ -10,12 +10,16 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from vse.errors import BadSettings, Denied, WorkersLost
 
 STATE_VARIABLE = "VAF_STATE"
+VALID = timedelta(days=365)
+CLOCKS_BEHIND = timedelta(days=1)
+"""A worker whose clock is behind takes a key that was just made for one of the future, and cannot join."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +56,23 @@ class Pack:
 
 
 def make_pack(name: str) -> Pack:
-    """Return a pack with a new key and no address yet."""
-    from distributed import Security
+    """Return a pack with a new key and no address yet; it holds for a year, and for clocks a day behind."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
 
-    made = Security.temporary()
-    return Pack(name, "", str(made.tls_ca_file), str(made.tls_worker_key))
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    certificate = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - CLOCKS_BEHIND)
+        .not_valid_after(now + VALID)
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return Pack(name, "", certificate.public_bytes(serialization.Encoding.PEM).decode(), pem.decode())
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from vse.elastic.pack import StateDirectory
 from vse.errors import VseError, WorkersLost
 
 _DASK = {
+    "distributed.scheduler.preload": ["vse.analysis.preload_scheduler"],
     "distributed.scheduler.work-stealing": False,
     "distributed.scheduler.http.routes": [],
     "distributed.admin.log-length": 100,
@@ -176,12 +177,15 @@ class Server:
                 self._shipped = (time.time(), script)
             except VseError as error:
                 self._note(str(error))
-        try:
-            found = credentials.find(os.environ, os.getuid(), time.time())
-        except VseError as error:
-            self._note(str(error))
-            found = []
-        return {"environment": script, "credentials": {one.variable: one.content for one in found}}
+        now = time.time()
+        found, refused = credentials.look(os.environ, os.getuid(), now)
+        for one_refused in refused:
+            self._note(str(one_refused))
+        return {
+            "environment": script,
+            "credentials": {one.variable: one.content for one in found},
+            "renew_s": credentials.renew_after_s(found, now),
+        }
 
     async def _status(self, **_: Any) -> dict[str, Any]:
         state = self._state

@@ -19,7 +19,6 @@ from vse.elastic import credentials
 from vse.elastic.join import fetch
 from vse.elastic.pack import Pack
 
-RENEW_S = 60.0
 DEATH_S = 60.0
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -86,11 +85,17 @@ def _hear(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
 
 
 async def _renew(pack: Pack, directory: Path) -> Any:
-    """Bring a renewed proxy or token to the paths the worker was told of."""
+    """Bring a renewed proxy or token to the paths the worker was told of.
+
+    The scheduler says when to ask again: it knows when they expire, by the clock of where they were made.
+    """
     while True:
-        await asyncio.sleep(RENEW_S)
+        wait_s = credentials.RENEW_S
         with suppress(OSError, asyncio.TimeoutError):
-            credentials.write((await fetch(pack))["credentials"], directory)
+            shipped = await fetch(pack)
+            credentials.write(shipped["credentials"], directory)
+            wait_s = shipped["renew_s"]
+        await asyncio.sleep(wait_s)
 
 
 if __name__ == "__main__":

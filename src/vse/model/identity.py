@@ -23,6 +23,16 @@ class Identity:
         groups = [own, *sorted(set(os.getgroups()) - {own})]
         return cls(user_name(os.geteuid()), tuple(map(_group_name, groups)))
 
+    @classmethod
+    def known(cls, name: str) -> Self | None:
+        """A user of this machine and all groups of that user; None where there is none of that name."""
+        try:
+            own = pwd.getpwnam(name).pw_gid
+        except KeyError:
+            return None
+        groups = [own, *sorted(set(os.getgrouplist(name, own)) - {own})]
+        return cls(name, tuple(map(_group_name, groups)))
+
 
 def user_name(uid: int) -> str:
     """Return the name of a user of this machine, or its number where it has none."""

@@ -32,7 +32,7 @@ _RHYTHM = 4.0
 _LESS = 0.35
 _UNLIKE = 0.35
 _WORST_UNSEEN = 0.95
-_GRAIN = 0.8
+_GRAIN = 1.1
 
 
 class Sample(NamedTuple):

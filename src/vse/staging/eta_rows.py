@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from vse.db.prepared import Prepared, driver_of
 from vse.db.tables import request_items, transfer_lanes, transfers
 from vse.staging.eta import (
     ANCHORED,
@@ -31,6 +34,8 @@ _RECENT = 300
 _COUNTED = 10_000
 """How many files ahead are counted in a file's own lane, rather than estimated from the lanes' lengths."""
 _LANES = 6
+_LAST = 256
+_STRETCHES, _OF_STRETCH = 16, 16
 _SAMPLE = (
     transfers.c.started_s,
     transfers.c.finished_s,
@@ -115,6 +120,70 @@ def sample_of(one: Transfer, now_s: float) -> Sample:
     )
 
 
+def running_of(connection: sa.Connection, at: Destination, request_id: int) -> list[Transfer]:
+    """Return the running transfers that a request waits for."""
+    item = request_items.c
+    query = sa.select(item.transfer_id).where(
+        item.request_id == request_id,
+        item.state == ItemState.WAITING,
+        item.transfer_id.in_([one.id for one in at.running]),
+    )
+    ours = set(connection.execute(query).scalars()) if at.running else set()
+    return [one for one in at.running if one.id in ours]
+
+
+def _some_of(connection: sa.Connection, request_id: int) -> list[int]:
+    """Return the transfers of a request that were queued last, and some of all others.
+
+    The last to be queued are as a rule the last in their lanes; those from all over the request show lanes
+    that the last ones are not in.
+    """
+    driver, known = driver_of(connection), _items(connection.dialect)
+    last = [key for (key,) in known.last.rows(driver, request_id, _LAST)]
+    first = known.onwards.rows(driver, request_id, 0, 1)
+    if not last or not first:
+        return []
+    found, step = set(last), (last[0] - first[0][0]) // _STRETCHES
+    for number in range(_STRETCHES):
+        start = first[0][0] + number * step
+        found.update(key for (key,) in known.onwards.rows(driver, request_id, start, _OF_STRETCH))
+    return sorted(found)
+
+
+class _Items(NamedTuple):
+    """Transfers that a request waits for: the last ones, and those from one on."""
+
+    last: Prepared
+    onwards: Prepared
+
+
+@lru_cache(maxsize=8)
+def _items(dialect: sa.Dialect) -> _Items:
+    item = request_items.c
+    number: sa.BindParameter[int] = sa.bindparam("number")
+    ours = sa.select(item.transfer_id).where(
+        item.request_id == sa.bindparam("request"),
+        item.state == sa.literal_column(f"'{ItemState.WAITING}'"),
+        item.transfer_id >= sa.bindparam("start"),
+    )
+    return _Items(
+        Prepared(
+            dialect, ours.params(start=0).order_by(item.transfer_id.desc()).limit(number), "request", "number"
+        ),
+        Prepared(dialect, ours.order_by(item.transfer_id).limit(number), "request", "start", "number"),
+    )
+
+
+class _InLane(NamedTuple):
+    """Files of a request in one lane: how many, the last of their places, and the end of all back-offs."""
+
+    source_se: str | None
+    priority: int
+    files: int
+    place: int
+    not_before_s: float
+
+
 class Forecasts:
     """Asks the rows and forecasts. Safe to share between threads."""
 
@@ -131,11 +200,38 @@ class Forecasts:
             return None
         return self._last_of(connection, at, one, 1)
 
-    def of_request(self, connection: sa.Connection, at: Destination, request_id: int) -> Estimate | None:
-        """Return when the last file of a request will be there; None where nothing of it is coming."""
+    def of_request(
+        self, connection: sa.Connection, at: Destination, request_id: int, files: int
+    ) -> Estimate | None:
+        """Return when the last of the ``files`` that a request waits for will be there.
+
+        None where nothing of it is coming. Of very many files only some are looked at (`_some_of`).
+        """
+        if at.history is None:
+            return None
         ends: list[Estimate | None] = []
+        lanes = self._lanes_of(connection, request_id, files)
+        files = sum(lane.files for lane in lanes) if files <= _COUNTED else files
+        for source_se, priority, _, place, not_before_s in sorted(lanes, key=lambda one: -one.files)[:_LANES]:
+            last = connection.execute(
+                sa.select(transfers).where(
+                    transfers.c.state.in_((State.QUEUED, State.WAITING)),
+                    transfers.c.destination == at.name,
+                    transfers.c.source_se == source_se if source_se else transfers.c.source_se.is_(None),
+                    transfers.c.priority == priority,
+                    transfers.c.place == place,
+                )
+            ).first()
+            if last is not None:
+                wait_s = max(0.0, not_before_s - at.now_s)
+                ends.append(self._last_of(connection, at, transfer_of(last), files, wait_s))
+        moving = running_of(connection, at, request_id)
+        ends += [self.of_transfer(connection, at, one) for one in moving]
+        return latest_of([one for one in ends if one is not None])
+
+    def _lanes_of(self, connection: sa.Connection, request_id: int, files: int) -> list[_InLane]:
         item = request_items.c
-        waiting = (
+        query = (
             sa.select(
                 transfers.c.source_se,
                 transfers.c.priority,
@@ -151,31 +247,9 @@ class Forecasts:
             )
             .group_by(transfers.c.source_se, transfers.c.priority)
         )
-        lanes = connection.execute(waiting).all()
-        files = sum(row[2] for row in lanes)
-        for source_se, priority, _, place, not_before_s in sorted(lanes, key=lambda row: -row[2])[:_LANES]:
-            last = connection.execute(
-                sa.select(transfers).where(
-                    transfers.c.state.in_((State.QUEUED, State.WAITING)),
-                    transfers.c.destination == at.name,
-                    transfers.c.source_se == source_se if source_se else transfers.c.source_se.is_(None),
-                    transfers.c.priority == priority,
-                    transfers.c.place == place,
-                )
-            ).first()
-            if last is not None and at.history is not None:
-                wait_s = max(0.0, not_before_s - at.now_s)
-                ends.append(self._last_of(connection, at, transfer_of(last), files, wait_s))
-        moving = connection.execute(
-            sa.select(transfers.c.id)
-            .join(request_items, item.transfer_id == transfers.c.id)
-            .where(transfers.c.state == State.RUNNING, item.request_id == request_id)
-        )
-        ours = set(moving.scalars())
-        ends += [self.of_transfer(connection, at, one) for one in at.running if one.id in ours]
-        if at.history is None:
-            return None
-        return latest_of([one for one in ends if one is not None])
+        if files > _COUNTED:
+            query = query.where(item.transfer_id.in_(_some_of(connection, request_id)))
+        return [_InLane(*row) for row in connection.execute(query)]
 
     def _last_of(
         self,
@@ -196,7 +270,7 @@ class Forecasts:
             files,
             wait_s,
         )
-        return forecast(at.history, awaited, self._slots, self._policy)
+        return forecast(at.history, awaited, self._slots.to(at.name), self._policy)
 
     def _ahead(self, connection: sa.Connection, at: Destination, one: Transfer) -> list[Ahead]:
         """Return what comes before a file, by source and priority: what runs, then the lanes.

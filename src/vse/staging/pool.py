@@ -26,6 +26,8 @@ from vse.staging import accounts, eviction_log
 from vse.staging.accounts import ITSELF, Account, Used
 from vse.staging.capacity import Capacity
 from vse.staging.eviction_log import DONE, FAILED, KEPT, Evicted
+from vse.staging.open_files import is_open
+from vse.staging.orphans import REASON, find_orphans
 from vse.staging.pool_plan import (
     Candidate,
     Eviction,
@@ -35,7 +37,7 @@ from vse.staging.pool_plan import (
     plan_eviction,
     why_full,
 )
-from vse.staging.protection import Protection, Stored, names_of, stored_as
+from vse.staging.protection import Protection, names_of, stored_as
 from vse.staging.quotas import limit_of, limits_at
 from vse.staging.reservations import Reservations, Shortage, forget_holdings
 from vse.storage.element import Elements, StorageElement
@@ -180,6 +182,32 @@ class Pool:
             )
         return self._round(element, ITSELF, lambda: self._goal(element, need_bytes), dry_run=dry_run)
 
+    def evict_orphans(self, name: str, lfns: Sequence[Lfn]) -> dict[Lfn, bool]:
+        """Throw away what was brought here and is under no name any more; see `vse.staging.orphans`.
+
+        Returns whether each file of these has gone: what is pinned, wanted or open stays for the time being,
+        and counts as before. Files that are not in the answer are none of ours.
+        """
+        element = self._elements.get(name)
+        if name not in self._pools or element.by_guid or not element.can("remove"):
+            return {}
+        with self._turn:
+            names = names_of(self._elements, name)
+            found = find_orphans(self._database, self._catalogue, element, names, lfns)
+            chosen = [Eviction(one, REASON) for one in found.ours if not _is_open(element, one.lfn)]
+            planned = self._plan(element, chosen)
+            again = {Lfn(lfn) for lfn in self._catalogue.resolve([*planned]).ok}
+            going = {lfn: lfn for lfn in planned if lfn not in again}
+            ends = dict.fromkeys(going, (DONE, ""))
+            ends |= dict.fromkeys(again, (KEPT, "it stayed: the catalogue knows its name again"))
+            ends |= {lfn: (FAILED, str(why)) for lfn, why in self._remove(element, going, {}).items()}
+            gone = [lfn for lfn, (state, _) in ends.items() if state == DONE]
+            for lfn in gone:
+                self._forgotten(lfn)
+            self._strike(name, planned, gone, ends)
+        stay = dict.fromkeys([*(one.lfn for one in found.ours), *found.unsure], False)
+        return stay | dict.fromkeys(gone, True)
+
     def resume(self, element: str) -> int:
         """Carry out what a process wrote down that is gone; return how many files."""
         with self._turn:
@@ -285,14 +313,19 @@ class Pool:
         """Let files go; return what became of each."""
         if not chosen:
             return []
-        names = [one.file.lfn for one in chosen]
+        return self._finish(element, self._plan(element, chosen))
+
+    def _plan(self, element: StorageElement, chosen: Sequence[Eviction]) -> dict[Lfn, Evicted]:
+        """Write down what is to go; from then on nobody brings it here until that has ended."""
+        if not chosen:
+            return {}
         with self._database.write() as connection:
             accounts.lock(connection, element.name)
             young_s = self._pools[element.name].young_s
+            names = [one.file.lfn for one in chosen]
             kept = self._protection.rows(connection, element, names, young_s)
             free = [one for one in chosen if one.file.lfn not in kept]
-            planned = eviction_log.plan(connection, element.name, free, self._clock(), self.holder)
-        return self._finish(element, planned)
+            return eviction_log.plan(connection, element.name, free, self._clock(), self.holder)
 
     def _resume(self, element: StorageElement) -> int:
         with self._database.write() as connection:
@@ -308,7 +341,9 @@ class Pool:
         self._mark(planned, element, ReplicaState.DELETING)
         young_s = self._pools[element.name].young_s
         judged = self._protection.judge(element, list(planned), young_s, marked=True)
-        failed = self._remove(element, judged.free)
+        names = {lfn: one.lfn for lfn, one in judged.free.items()}
+        guids: dict[str, bytes | None] = {one.lfn: one.guid for one in judged.free.values()}
+        failed = self._remove(element, names, guids)
         ends = {lfn: (KEPT, f"it stayed: {reason}") for lfn, reason in judged.kept.items()}
         ends |= {lfn: (FAILED, str(error)) for lfn, error in failed.items()}
         gone = [lfn for lfn in planned if lfn not in ends]
@@ -360,16 +395,16 @@ class Pool:
         for name, some in by_name.items():
             self._catalogue.mark_replicas(some, name, state)
 
-    def _remove(self, element: StorageElement, free: Mapping[Lfn, Stored]) -> dict[Lfn, VseError]:
-        """Remove copies from the storage; return the errors of those that are still there."""
-        if not free:
+    def _remove(
+        self, element: StorageElement, names: Mapping[Lfn, Lfn], guids: dict[str, bytes | None]
+    ) -> dict[Lfn, VseError]:
+        """Remove copies by their names in the storage; return the errors of those that are still there."""
+        if not names:
             return {}
-        names = {lfn: one.lfn for lfn, one in free.items()}
-        guids: dict[str, bytes | None] = {one.lfn: one.guid for one in free.values()}
         try:
             failed = element.remove(list(names.values()), guids).failed
         except VseError as error:
-            return dict.fromkeys(free, error)
+            return dict.fromkeys(names, error)
         return {
             lfn: failed[name]
             for lfn, name in names.items()
@@ -389,6 +424,11 @@ class Pool:
             if changes:
                 accounts.change(connection, element, changes)
             eviction_log.end(connection, {planned[lfn].id: how for lfn, how in ends.items()})
+
+
+def _is_open(element: StorageElement, lfn: Lfn) -> bool:
+    path = element.local_path(lfn)
+    return path is not None and bool(is_open(path))
 
 
 def _as_if(element: str, one: Eviction, now_s: float) -> Evicted:

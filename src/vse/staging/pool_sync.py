@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -12,7 +12,7 @@ from vse.db import Database
 from vse.db.prepared import inserting
 from vse.db.tables import directories, elements, files, principals, replicas
 from vse.db.tables_pool import holdings
-from vse.errors import NoSuchFile
+from vse.errors import NoSuchEntry, NoSuchFile, VseError
 from vse.model import Clock, Lfn, ReplicaState
 from vse.staging import accounts
 from vse.staging.accounts import Used
@@ -26,6 +26,7 @@ _group = principals.alias("principals_of_groups")
 class Synced(NamedTuple):
     """What was put right: files that the accounts did not have, or had with another size, or too much.
 
+    What was removed may be a file whose name was removed from the catalogue: see `vse.staging.orphans`.
     ``vanished``: the catalogue knew a copy that the storage does not have; it was forgotten.
     """
 
@@ -40,7 +41,16 @@ class Synced(NamedTuple):
 class PoolSync:
     """Compares. Safe to run beside anything; ends after one look at every file."""
 
-    def __init__(self, database: Database, catalogue: Catalogue, known: Elements, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        catalogue: Catalogue,
+        known: Elements,
+        clock: Clock,
+        evict_orphans: Callable[[str, Sequence[Lfn]], Mapping[Lfn, bool]] = lambda *_: {},
+    ) -> None:
+        """``evict_orphans``: `vse.staging.pool.Pool.evict_orphans`, where files may be thrown away."""
+        self._evict_orphans = evict_orphans
         self._database = database
         self._catalogue = catalogue
         self._elements = known
@@ -82,14 +92,17 @@ class PoolSync:
     def _drop(self, element: str, before_s: float) -> int:
         """Remove what the catalogue does not have here; not what came since ``before_s``."""
         removed = 0
-        for lfns in self._held(element):
+        for lfns in self._held(element, before_s):
             located = self._catalogue.resolve(lfns)
             known = {
                 lfn
                 for lfn, file in located.ok.items()
                 if any(self._elements.name_of(one.se) == element for one in file.replicas)
             }
-            gone = [lfn for lfn in lfns if lfn not in known]
+            lost = [lfn for lfn in lfns if lfn not in known and _is_told(located.failed.get(lfn))]
+            orphans = self._evict_orphans(element, lost) if lost else {}
+            removed += sum(orphans.values())
+            gone = [lfn for lfn in lost if lfn not in orphans]
             if gone:
                 with self._database.write() as connection:
                     accounts.lock(connection, element)
@@ -129,13 +142,14 @@ class PoolSync:
             query = sa.select(elements.c.id).where(elements.c.name.in_(names_of(self._elements, element)))
             return [key for (key,) in connection.execute(query)]
 
-    def _held(self, element: str) -> Iterator[list[Lfn]]:
-        """Yield the names of all holdings, some at a time."""
+    def _held(self, element: str, before_s: float) -> Iterator[list[Lfn]]:
+        """Yield the names of all holdings that are older, some at a time."""
         last: str = ""
         query = sa.select(holdings.c.lfn).order_by(holdings.c.lfn).limit(_PAGE)
         while True:
             with self._database.read() as connection:
                 page = query.where(holdings.c.element == element, holdings.c.lfn > last)
+                page = page.where(holdings.c.since_s < before_s)
                 lfns = [Lfn(lfn) for (lfn,) in connection.execute(page)]
             if not lfns:
                 return
@@ -169,6 +183,11 @@ def _copies(ids: Sequence[int], after: int) -> sa.Select[Any]:
         .order_by(replicas.c.file_id)
         .limit(_PAGE)
     )
+
+
+def _is_told(error: VseError | None) -> bool:
+    """Whether the catalogue has answered: it knows the name, or says that there is none."""
+    return error is None or isinstance(error, NoSuchEntry)
 
 
 def _lfn(row: Any) -> Lfn:

@@ -44,6 +44,7 @@ from vse.transfer.rows import chunks, error_text
 
 _RETRIED = 1000
 _PLAIN = Conditions()
+Allowed = Callable[[str, DatasetQuery, Iterator[Located]], Iterator[Located]]
 
 
 class Staging:
@@ -51,6 +52,7 @@ class Staging:
 
     ``names`` answers queries (our catalogue with the upstreams behind it), ``catalogue`` is our own.
     ``find`` answers those of every kind (`vse.catalogue.selection`); where left out, only `FindQuery`.
+    ``allowed`` lets pass what the owner of a request may read, where it is listed for somebody who is gone.
     """
 
     def __init__(
@@ -65,12 +67,14 @@ class Staging:
         find: Find | None = None,
         approval: ApprovalRule | None = None,
         filters: Filters | None = None,
+        allowed: Allowed = lambda _owner, _query, files: files,
     ) -> None:
         self.tell_ended: Callable[[Request], object] = lambda _: None
         self._me = new_owner()
         self._database = database
         self._names = names
         self._find = find or self._find_by_name
+        self._allowed = allowed
         self._elements = elements
         self._queue = queue
         self._clock = clock
@@ -142,7 +146,8 @@ class Staging:
             self._hold_listing(connection, request.id)
         try:
             query = DatasetQuery.parse(request.query)
-            found = self._gatherer.gather(request, aim(query), self._find(query))
+            files = self._allowed(request.owner, query, self._find(query))
+            found = self._gatherer.gather(request, aim(query), files)
             if not found:
                 raise NoSuchEntry(f"stage {query}", "no file matches it any more")
         except VseError as error:

@@ -234,4 +234,7 @@ def end_requests(connection: sa.Connection, ids: Sequence[int], now_s: float) ->
 
 
 def _has_item(state: ItemState) -> sa.Exists:
-    return sa.exists().where(request_items.c.request_id == requests.c.id, request_items.c.state == state)
+    # Of columns of ix_request_items_state only: SQLite would else look through all files of the request.
+    return sa.exists(sa.literal_column("1")).where(
+        request_items.c.request_id == requests.c.id, request_items.c.state == state
+    )

@@ -26,7 +26,7 @@ from vse.staging.unclaimed import Unclaimed
 from vse.staging.values import FileFailed, FileStaged, News
 from vse.staging.values import Moved as MovedNews
 from vse.storage.element import StorageElement
-from vse.transfer.caps import Caps, Rates
+from vse.transfer.caps import Caps, Rates, parts_of
 from vse.transfer.ctrl_c import CtrlC
 from vse.transfer.instance import new_owner
 from vse.transfer.lifecycle import ENDED, Event, Failed, Progressed, PutBack, State, Succeeded, Transfer
@@ -87,7 +87,6 @@ class Stager:
         self._lock = threading.Lock()
         self._ended_s: dict[int, float] = {}
         self._told: dict[int, int] = {}
-        self._stagers = 1
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -103,7 +102,7 @@ class Stager:
         self._settings = settings
         self._slots = Slots.of(settings)
         self._limits = Limits(settings.no_progress_s, settings.timeout_s)
-        self._caps.set(Rates.of(settings), self._stagers)
+        self._caps.set(Rates.of(settings))
         self.wake()
 
     def run(self, stop: threading.Event, until: Sequence[int] | None = None) -> None:
@@ -240,6 +239,8 @@ class Stager:
             return _LOOK_S
         claimed = self._parts.queue.claim(self.owner, free, self._slots, until)
         self._launch(claimed)
+        if claimed:
+            self._divide_caps()
         if len(claimed) == free:
             return _LOOK_S
         due_s = self._parts.queue.next_due_s()
@@ -414,6 +415,12 @@ class Stager:
         self._add_thread()
         self._inbox.put(Outcome(live, None, None, reason))
 
+    def _divide_caps(self) -> None:
+        """Take that part of the caps that is ours, by what all stagers move now."""
+        rates = Rates.of(self._settings)
+        if rates.any:
+            self._caps.set(rates, parts_of(self.owner, self._parts.queue.moving()))
+
     def _beat(self, running: dict[int, Live]) -> None:
         progress = {
             key: (
@@ -424,10 +431,9 @@ class Stager:
         }
         try:
             gone = self._parts.queue.heartbeat(self.owner, progress)
-            self._stagers = self._parts.queue.stagers()
+            self._divide_caps()
         except VseError:
             return  # the next beat comes before the lease ends
-        self._caps.set(Rates.of(self._settings), self._stagers)
         for key in gone:
             live = running[key]
             live.end(Interrupted(f"finish {live.transfer.lfn}", "it was cancelled, or taken over"))

@@ -17,6 +17,8 @@ from vse.transfer.mover import KeptName, Live, Moved
 from vse.transfer.queue import Report
 from vse.transfer.sources import next_se
 
+FROM_TAPE = "brought from tape before"
+
 
 class Recorder:
     """Records many outcomes at a time. Killed in between, the same outcomes can be recorded again."""
@@ -156,7 +158,7 @@ class Recorder:
         live, moved, error = outcome.live, outcome.moved, outcome.error
         if moved is not None and unregistered is None:
             came = moved.size_bytes if moved.moved_bytes is None else moved.moved_bytes
-            return Succeeded(moved.source, came if moved.source else 0, moved.way)
+            return Succeeded(moved.source, came if moved.source else 0, _way(live, moved))
         error = unregistered or error
         if error is None or isinstance(error, Interrupted):
             return PutBack(url_of(live), live.bytes_done)
@@ -168,6 +170,12 @@ class Recorder:
             return Postponed(error, self._clock() + self._tapes.wait_s(live.source), last_se)
         sources = outcome.job.sources if outcome.job else ()
         return Failed(error, url_of(live), live.bytes_done, next_se(sources, last_se))
+
+
+def _way(live: Live, moved: Moved) -> str:
+    """Return who moved the bytes, and that they had to be brought from tape before, where that is so."""
+    waited = isinstance(live.transfer.error, OnTape)  # what it was put off for last
+    return f"{moved.way}; {FROM_TAPE}" if waited and live.source and live.source.tape else moved.way
 
 
 def report_of(live: Live, event: Event) -> Report:

@@ -9,13 +9,13 @@ import sqlalchemy as sa
 
 from vse.config.settings import StagerSettings
 from vse.db import Database
-from vse.db.tables import request_items, transfers
+from vse.db.tables import request_items
 from vse.errors import GivenUp
 from vse.model import Clock, Lfn
 from vse.staging.eta import Estimate, Rate, measure
-from vse.staging.eta_rows import Destination, Forecasts, read_destination, read_recent
+from vse.staging.eta_rows import Destination, Forecasts, read_destination, read_recent, running_of
 from vse.staging.values import Broken, ItemState, Request, RequestState, RequestStatus
-from vse.transfer.lifecycle import Policy, State, Transfer
+from vse.transfer.lifecycle import Policy, Transfer
 from vse.transfer.queue import Queue
 from vse.transfer.rows import error_of
 from vse.transfer.shares import Slots
@@ -66,8 +66,9 @@ class Progress:
         if request.state is RequestState.HELD:
             note = "it waits for approval; see: vse request approve --help"
         elif files[ItemState.WAITING]:
-            running, running_bytes = _running(connection, request.id)
-            eta = self._forecasts.of_request(connection, at, request.id)
+            moving = running_of(connection, at, request.id)
+            running, running_bytes = len(moving), sum(one.bytes_done for one in moving)
+            eta = self._forecasts.of_request(connection, at, request.id, files[ItemState.WAITING])
             note = NOT_MEASURED if eta is None else ""
             note = note if at.running else NOTHING_MOVES
         return RequestStatus(
@@ -78,7 +79,7 @@ class Progress:
             running,
             at.history.rate.bytes_per_s if at.history and at.history.rate else None,
             eta,
-            _broken(connection, request.id),
+            _broken(connection, request.id) if files[ItemState.FAILED] else (),
             note,
         )
 
@@ -99,21 +100,11 @@ def _by_state(
     return files, sizes
 
 
-def _running(connection: sa.Connection, request_id: int) -> tuple[int, int]:
-    """Return how many transfers of a request run, and what they have written so far."""
-    query = (
-        sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(transfers.c.bytes_done), 0))
-        .join(request_items, request_items.c.transfer_id == transfers.c.id)
-        .where(transfers.c.state == State.RUNNING, request_items.c.request_id == request_id)
-    )
-    count, size = connection.execute(query).one()
-    return int(count), int(size)
-
-
 def _broken(connection: sa.Connection, request_id: int) -> tuple[Broken, ...]:
     query = (
         sa.select(request_items.c.lfn, request_items.c.error)
         .where(request_items.c.request_id == request_id, request_items.c.state == ItemState.FAILED)
+        .order_by(request_items.c.transfer_id, request_items.c.lfn)
         .limit(_BROKEN_SHOWN)
     )
     return tuple(

@@ -58,12 +58,17 @@ def running_postgresql(programs: Path, *settings: str) -> Iterator[str]:
 
 
 @contextmanager
-def fresh_database(server_url: str) -> Iterator[str]:
-    """Make a database on a server; give its URL, and drop it at the end."""
+def fresh_database(server_url: str, copy_of: str | None = None) -> Iterator[str]:
+    """Make a database on a server; give its URL, and drop it at the end.
+
+    ``copy_of`` is the URL of another one on it, to which nobody is connected: what it holds.
+    """
+    template = sa.make_url(copy_of).database if copy_of else "template1"
     name = f"t{uuid.uuid4().hex}"
-    server = sa.create_engine(server_url, isolation_level="AUTOCOMMIT")
+    # Connected anew each time: the server may have been restarted in between.
+    server = sa.create_engine(server_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with server.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
     try:
         yield server_url.replace("/postgres?", f"/{name}?")
     finally:

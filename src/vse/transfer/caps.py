@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import NamedTuple, Self
@@ -57,40 +58,71 @@ class Rates(NamedTuple):
     def of(cls, settings: StagerSettings) -> Self:
         return cls(settings.max_rate, settings.source_rates, settings.destination_rates)
 
+    @property
+    def any(self) -> bool:
+        return bool(self.overall or self.sources or self.destinations)
+
+
+Key = tuple[str, str]
+"""What a cap is of: ``("source", SE)``, ``("destination", SE)``, or ``OVERALL``."""
+OVERALL: Key = ("", "")
+
+
+class Moving(NamedTuple):
+    """Files that a stager moves from one element to another."""
+
+    owner: str
+    source_se: str
+    destination: str
+    files: int
+
+
+def parts_of(owner: str, moving: Iterable[Moving]) -> dict[Key, float]:
+    """Return which part of each cap a stager may take, by what all stagers of the site move: pure.
+
+    A cap is divided as the files are that it holds for, so that nobody keeps back what another could use,
+    and the parts of all stagers are one together.
+    """
+    ours: Counter[Key] = Counter()
+    everybodys: Counter[Key] = Counter()
+    for one in moving:
+        for key in (OVERALL, ("source", one.source_se), ("destination", one.destination)):
+            everybodys[key] += one.files
+            ours[key] += one.files if one.owner == owner else 0
+    return {key: number / everybodys[key] for key, number in ours.items() if number}
+
 
 class Caps:
-    """The buckets of a process, shared by all its slots. ``rates`` are those of the whole site.
-
-    Each of ``divide_by`` processes that move files takes its part of them.
-    """
+    """The buckets of a process, shared by all its slots. ``rates`` are those of the whole site."""
 
     def __init__(self, rates: Rates, clock: Clock = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._rates = rates
-        self._parts = 1
-        self._buckets: dict[tuple[str, str], Bucket] = {}
+        self._parts: Mapping[Key, float] = {}
+        self._buckets: dict[Key, Bucket] = {}
 
-    def set(self, rates: Rates, divide_by: int = 1) -> None:
-        """Go by other rates from now on."""
+    def set(self, rates: Rates, parts: Mapping[Key, float] | None = None) -> None:
+        """Go by other rates from now on, and take other parts of them (`parts_of`), where given."""
         with self._lock:
-            if (rates, divide_by) == (self._rates, self._parts):
+            parts = self._parts if parts is None else parts
+            if (rates, parts) == (self._rates, self._parts):
                 return
-            self._rates, self._parts = rates, max(1, divide_by)
+            self._rates, self._parts = rates, parts
             now_s = self._clock()
             wanted = ((key, bucket, self._rate(key)) for key, bucket in self._buckets.items())
             self._buckets = {key: bucket.at_rate(rate, now_s) for key, bucket, rate in wanted if rate}
 
     def wait_s(self, source_se: str, destination_se: str, size_bytes: int) -> float:
         """Draw ``size_bytes`` on the way between two elements; return how long to wait before they go."""
-        if not (self._rates.overall or self._rates.sources or self._rates.destinations):
+        if not self._rates.any:
             return 0.0
         with self._lock:
             now_s = self._clock()
-            keys = (("", ""), ("source", source_se), ("destination", destination_se))
+            keys = (OVERALL, ("source", source_se), ("destination", destination_se))
             return max(self._draw(key, size_bytes, now_s) for key in keys)
 
-    def _draw(self, key: tuple[str, str], size_bytes: int, now_s: float) -> float:
+    def _draw(self, key: Key, size_bytes: int, now_s: float) -> float:
         rate = self._rate(key)
         if not rate:
             return 0.0
@@ -98,10 +130,11 @@ class Caps:
         self._buckets[key], wait_s = bucket.draw(size_bytes, now_s)
         return wait_s
 
-    def _rate(self, key: tuple[str, str]) -> float:
+    def _rate(self, key: Key) -> float:
         kind, se = key
         rates = {"": self._rates.overall, "source": self._rates.sources.get(se, 0.0)}
-        return rates.get(kind, self._rates.destinations.get(se, 0.0)) / self._parts
+        part = self._parts.get(key) or self._parts.get(OVERALL, 1.0)  # a source it has only just turned to
+        return rates.get(kind, self._rates.destinations.get(se, 0.0)) * part
 
 
 Pace = Callable[[str, str, int], float]

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from vse.errors import (
     AlreadyExists,
+    BadRequest,
     ChecksumMismatch,
     Denied,
     FilterFailed,
@@ -94,7 +95,7 @@ class Moved(NamedTuple):
 MayRead = Callable[[Source], bool]
 """Whether a source has a free slot (which is then taken)."""
 
-_NO_DIRECT_WAY = (StorageError, IntegrityError, Unsupported, Denied, NoPlan)
+_NO_DIRECT_WAY = (StorageError, IntegrityError, Unsupported, Denied, NoPlan, BadRequest)
 """What storages say that will not, or cannot, make a copy themselves."""
 
 

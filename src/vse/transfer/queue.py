@@ -26,6 +26,7 @@ from vse.db.tables import attempts, transfer_counts, transfer_ends, transfers
 from vse.model import Clock, Lfn
 from vse.transfer import instance
 from vse.transfer.buckets import WIDTH, Books, bucket_of, lane_of
+from vse.transfer.caps import Moving
 from vse.transfer.lifecycle import (
     ENDED,
     Attempt,
@@ -288,11 +289,11 @@ class Queue:
                 for row in connection.execute(sa.select(transfers).where(transfers.c.lfn == lfn))
             ]
 
-    def cancelled(self, destination: str, since_s: float, until_s: float) -> list[Transfer]:
-        """Return the transfers that were begun, and cancelled in that time (Unix s; the end excluded)."""
+    def in_vain(self, destination: str, since_s: float, until_s: float) -> list[Transfer]:
+        """Return what was begun, and cancelled or given up in that time (Unix s; the end excluded)."""
         query = sa.select(transfers).where(
             transfers.c.destination == destination,
-            transfers.c.state == State.CANCELLED,
+            transfers.c.state.in_(ENDED - {State.DONE}),
             transfers.c.finished_s >= since_s,
             transfers.c.finished_s < until_s,
             transfers.c.attempts > 0,
@@ -330,13 +331,13 @@ class Queue:
             found = _running(connection)
         return {(source_se, destination): number for (destination, source_se), number in found.items()}
 
-    def stagers(self) -> int:
-        """Return how many stagers move files now."""
-        owners = sa.select(sa.func.count(transfers.c.lease_owner.distinct())).where(
-            transfers.c.state == State.RUNNING
-        )
+    def moving(self) -> list[Moving]:
+        """Return what each stager moves now, and from where to where."""
+        columns = (transfers.c.lease_owner, transfers.c.source_se, transfers.c.destination)
+        query = sa.select(*columns, sa.func.count()).where(transfers.c.state == State.RUNNING)
         with self._database.read() as connection:
-            return int(connection.execute(owners).scalar_one())
+            rows = connection.execute(query.group_by(*columns)).all()
+        return [Moving(owner or "", source_se or "", to, number) for owner, source_se, to, number in rows]
 
     def ahead(self, transfer: Transfer, destination: str | None = None) -> Tally:
         """Return what is queued before ``transfer`` or running: its position is ``files + 1``.

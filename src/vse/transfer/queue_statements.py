@@ -167,7 +167,7 @@ def wanted_first(
     waits = sa.and_(item.request_id.in_(requests), item.state == WAITING_ITEM)
     if near:
         first = lane.order_by(place, key).limit(LOOK_AHEAD).subquery()
-        has_one = sa.exists().where(item.transfer_id == first.c.id, waits)
+        has_one = sa.exists(sa.literal_column("1")).where(item.transfer_id == first.c.id, waits)
         query = sa.select(first.c.place, first.c.id).where(has_one).order_by(first.c.place, first.c.id)
     else:
         query = lane.where(key.in_(sa.select(item.transfer_id).where(waits))).order_by(place, key)

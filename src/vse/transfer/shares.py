@@ -57,6 +57,10 @@ class Slots(NamedTuple):
     def to_destination(self, se: str) -> int:
         return self.destinations.get(se, self.per_destination or self.overall)
 
+    def to(self, se: str) -> Self:
+        """Return the slots that transfers to one destination have, whatever goes elsewhere."""
+        return self._replace(overall=min(self.overall, self.to_destination(se)))
+
 
 class Usage:
     """Which slots are taken; counts along while files are taken."""

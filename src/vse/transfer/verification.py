@@ -31,6 +31,8 @@ MEMORY_BYTES = 4 * 1024**3
 
 Command = Sequence[str]
 _KINDS = frozenset({"root", "zip"})
+_START_S = 60.0
+"""How long a reader's start may take: it loads much, on machines that are busy."""
 
 
 def reader_command(memory_bytes: int = MEMORY_BYTES) -> Command:
@@ -78,7 +80,10 @@ class Readers(Closing):
     def __init__(
         self, count: int, timeout_s: float, command: Command | None = None, depth: Depth = "contents"
     ) -> None:
-        """``timeout_s``: how long a reader may stay at one part of a file, such as a basket."""
+        """``timeout_s``: how long a reader may stay at one part of a file, such as a basket.
+
+        A new one may take a minute more until it says that it is ready: that is no fault of the file.
+        """
         self._timeout_s = timeout_s
         self._depth = depth
         self._command = command or reader_command()
@@ -162,6 +167,7 @@ class _Reader:
         self._questions = cast(IO[bytes], self._process.stdin)
         self._answers = cast(IO[bytes], self._process.stdout)
         self._read = b""
+        self._ready = False
 
     def lives(self) -> bool:
         return self._process.poll() is None
@@ -186,6 +192,8 @@ class _Reader:
             return self._answer(timeout_s)
         except TimeoutError:
             self.end()
+            if not self._ready:
+                return {"error": f"the reader did not get ready within {timeout_s + _START_S:g} s"}
             return {"error": f"the reader did not come to an end within {timeout_s:g} s"}
         except (OSError, ValueError):  # the process, or its pipe, is gone, or it talks nonsense
             self.end()
@@ -194,7 +202,8 @@ class _Reader:
     def _answer(self, timeout_s: float) -> dict[str, Any]:
         """Return the first answer that is not a sign of life only; raise `ValueError` for the end."""
         while True:
-            line = self._line(timeout_s)
+            line = self._line(timeout_s if self._ready else timeout_s + _START_S)
+            self._ready = True
             answer = json.loads(line)
             if answer:
                 return dict(answer)

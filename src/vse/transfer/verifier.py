@@ -2,9 +2,10 @@
 
 "Badly written ROOT files lead to memory leaks and crashes, that constantly affected the whole
 daemon's operations" (seed 002 §4.3.5.2): here they end this process only. One line of JSON a file comes
-in on standard input, ``{"path", "kind", "member", "tree", "deep", "timeout_s"}``; lines ``{}`` go out
-while it is being read, and one ``{"tree", "entries"}`` or ``{"error"}`` at the end. The end of the input
-ends the process; so does a file at which it stays for far too long, whether or not anybody waits for it.
+in on standard input, ``{"path", "kind", "member", "tree", "deep", "timeout_s"}``; lines ``{}`` go out when
+the process is ready and while a file is being read, and one ``{"tree", "entries"}`` or ``{"error"}`` at the
+end of it. The end of the input ends the process; so does a file at which it stays for far too long, whether
+or not anybody waits for it.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def serve(memory_bytes: int) -> None:
     import uproot  # noqa: F401  takes a second: better before the first file is here
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the stager's business; it ends our input
+    _tell({})
     for line in sys.stdin:
         _tell(_answer(line))
 

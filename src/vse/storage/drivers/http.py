@@ -308,6 +308,7 @@ class HttpDriver(HttpNames, Undeclared):
         """Have ``copy`` bring a file here, prove it and give it its name; after an error nothing remains."""
         self._check_free(path, wanted)
         landing = self._new_partial() if self._product.is_xrootd else path
+        self._make_parents(landing, wanted)  # which XRootD does for a PUT, and not for a copy
         try:
             copy(landing)
             if landing == path:
