@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -15,10 +14,6 @@ from support.command_line import Command, InProcess
 from vse.config.settings import Settings
 from vse.errors import Stalled, Unsupported
 from vse.model import Lfn
-from vse.storage.drivers.http import HttpDriver
-from vse.storage.drivers.http_session import Origin
-from vse.storage.drivers.limited import LimitedDriver
-from vse.storage.drivers.retried import RetriedDriver
 from vse.storage.element import Elements
 
 DATA = b"event data\n" * 20_000
@@ -70,32 +65,6 @@ def test_a_tape_system_may_take_as_long_as_bring_online_timeout_says(monkeypatch
     assert asked[0]["urls"] == ["srm://t/srm?SFN=/p/x"]
     with pytest.raises(Unsupported, match="no driver of GFAL2_SRM2 can do 'write'"):
         element.put(Lfn("/y"), 3)
-
-
-@pytest.mark.parametrize(
-    ("keys", "url"),
-    [
-        ({"Protocol": "https", "Host": "Two.example.org"}, "https://two.example.org/"),
-        ({"Protocol": "davs", "Host": "two.example.org", "Port": 443}, "davs://two.example.org:443/x"),
-        ({"Protocol": "http", "Host": "::1", "Port": 8080}, "http://[::1]:8080/"),
-    ],
-)
-def test_a_copy_between_servers_takes_the_other_ones_token_from_its_element(
-    tmp_path: Path, keys: dict[str, object], url: str
-) -> None:
-    """And from nowhere else: a server that no element names gets none."""
-    (tmp_path / "token").write_text("secret")
-    one = {"HTTP": {"Protocol": "https", "Host": "one.example.org", "Path": "/d"}}
-    two = {"HTTP": keys | {"Path": "/d", "TokenFile": str(tmp_path / "token")}}
-    elements = Elements.from_settings(settings_of({"ONE": one, "TWO": two}))
-    driver, _ = elements.driver_for("https://one.example.org/d/a")
-    assert isinstance(driver, RetriedDriver)
-    assert isinstance(driver.inner, LimitedDriver)
-    http = driver.inner.inner
-    assert isinstance(http, HttpDriver)
-    assert http._passive(Origin.of(url)) == {"TransferHeaderAuthorization": "Bearer secret"}
-    assert http._passive(Origin.of("https://three.example.org/")) == {}
-    elements.close()
 
 
 # -- how much a server is asked ----------------------------------------------------------------------

@@ -22,11 +22,13 @@ from soak.invariants import at_the_end, in_the_pool, whole_files
 from soak.source import running_source
 from vse.db.tables import attempts, transfers
 from vse.errors import VseError
+from vse.staging.requests_gathering import GATHER_LEASE_S
 from vse.testing.postgresql import fresh_database, running_postgresql, server_programs
 
 _DISK = "24m"
-_SETTLED_S = 120.0
-"""How long in peace nothing may be begun before all is over."""
+_SETTLED_S = GATHER_LEASE_S + 60.0
+"""How long in peace nothing may be begun before all is over: a process that could not say that it listed
+a request no longer, as its database was away, holds it so long."""
 _TENDED_S = 120.0
 
 

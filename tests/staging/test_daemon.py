@@ -186,6 +186,22 @@ def test_a_bad_file_pauses_says_why_everywhere_and_lets_running_transfers_end(da
         assert daemons.in_state(State.DONE) == 5
 
 
+def test_what_goes_to_an_element_that_is_gone_from_the_file_waits_until_it_is_back(daemons):
+    """As while an editor saves the file: it is empty for a moment, and nothing is wrong in it."""
+    daemons.gate.touch()
+    daemons.toml.write_text("")
+    with daemons.daemon():
+        request = daemons.ask(5)
+        wait(lambda: len(daemons.services()) == 1)
+        before_s = daemons.services()[0].beat_s
+        wait(lambda: daemons.services()[0].beat_s > before_s)
+        assert daemons.in_state(State.QUEUED) == 5
+        daemons.toml.write_text(daemons.good)
+        wait(lambda: daemons.over(request))
+        assert daemons.in_state(State.DONE) == 5
+        assert all(not one.failures for one in daemons.site.queue.get(range(1, 50)).values())
+
+
 @pytest.mark.parametrize("what", ["serve stager", "serve --no-door"])
 def test_one_started_with_a_bad_file_waits_until_it_is_right(daemons, what):
     daemons.set(daemons.good.replace("slots = 8", "slotz = 8"))

@@ -118,11 +118,15 @@ class Crew:
             self.packetizer.add_worker(worker, host, site_of(host, self.options.sites))
 
     def left(self, worker: str) -> None:
-        """A worker is gone for good."""
+        """A worker is gone for good.
+
+        What it was asked for is not waited for: where no other was there when it went, Dask never tries
+        again to take it, and the collection would not end.
+        """
         self.paused.pop(worker, None)
         futures = list(self.stalled.pop(worker, {}).values())
         if worker in self.members:
-            futures = [task.future for task in self._drop(worker).values()]
+            futures = list(self._without(worker, None).values())
         if futures:
             asyncio.run_coroutine_threadsafe(self._cancel(futures), self.client.loop.asyncio_loop)
 
@@ -192,7 +196,7 @@ class Crew:
         asyncio.run_coroutine_threadsafe(self._restart(worker), self.client.loop.asyncio_loop)
 
     def _without(self, worker: str, culprits: Mapping[int, Failure] | None) -> dict[int, Any]:
-        """Go on without a worker that is still there; return the futures of its tasks."""
+        """Go on without a worker, and what it was asked for; return the futures of its tasks."""
         asked = [one.future for one in self.partials.of(worker) if one.future is not None]
         futures = {number: task.future for number, task in self._drop(worker, culprits).items()}
         if asked:

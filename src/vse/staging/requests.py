@@ -181,15 +181,20 @@ class Staging:
             self._hold_listing(connection, request_id)
             waiting = waiting_transfers(connection, request_id)
             self._queue.send(dict.fromkeys(waiting, Due()), connection)
+        try:
+            self._list_again(request, again)
+        finally:
+            self._let_go(request)
+        return self._gathered(request)
+
+    def _list_again(self, request: Request, states: Sequence[ItemState]) -> None:
         tree, after = DatasetQuery.parse(request.query).tree, ""
-        while some := self.items(request_id, again, after=after, limit=_RETRIED):
+        while some := self.items(request.id, states, after=after, limit=_RETRIED):
             after = some[-1].lfn
             answer = self._names.resolve([one.lfn for one in some])
             lost = {Lfn(name): why for name, why in answer.failed.items()}
-            self._gatherer.refuse(request_id, lost, {one.lfn: one.size_bytes for one in some})
+            self._gatherer.refuse(request.id, lost, {one.lfn: one.size_bytes for one in some})
             self._gatherer.gather(request, tree, answer.ok.values())
-        self._let_go(request)
-        return self._gathered(request)
 
     def change_priority(self, request_id: int, priority: int) -> Request:
         """Move what a request waits for behind its owner's other files of that priority."""

@@ -66,7 +66,7 @@ class Stager:
         self.owner = new_owner()
         self._parts = parts
         self._settings = settings
-        self._slots = Slots.of(settings)
+        self._slots = Slots.of(settings, {element.name for element in parts.elements})
         self._limits = Limits(settings.no_progress_s, settings.timeout_s)
         self._tell = tell
         self._clock = clock
@@ -100,7 +100,7 @@ class Stager:
         Fewer slots are reached by not filling those that get free.
         """
         self._settings = settings
-        self._slots = Slots.of(settings)
+        self._slots = Slots.of(settings, self._slots.known)
         self._limits = Limits(settings.no_progress_s, settings.timeout_s)
         self._caps.set(Rates.of(settings))
         self.wake()

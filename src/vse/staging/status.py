@@ -22,7 +22,7 @@ from vse.transfer.shares import Slots
 
 _BROKEN_SHOWN = 20
 NOT_MEASURED = "nothing was measured yet"
-NOTHING_MOVES = "nothing moves now; is a stager running? See: vse stager list"
+NOTHING_MOVES = "nothing moves now; is a stager running, and are its settings right? See: vse stager list"
 
 
 class Progress:

@@ -9,7 +9,7 @@ own: one that was shut for long because its slots were taken does not make newco
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple, Self
 
 from vse.config.settings import StagerSettings
@@ -32,6 +32,8 @@ class Slots(NamedTuple):
     """How many transfers may run at once: over all, from one source, to one destination.
 
     ``sources`` and ``destinations`` hold other numbers for some elements. ``per_destination`` 0: no limit.
+    ``known``: the elements that anything may go to (None: all). What is for another one waits: it may be
+    missing only for as long as somebody saves the settings.
     """
 
     overall: int
@@ -39,15 +41,17 @@ class Slots(NamedTuple):
     per_destination: int = 0
     sources: Mapping[str, int] = {}
     destinations: Mapping[str, int] = {}
+    known: Collection[str] | None = None
 
     @classmethod
-    def of(cls, settings: StagerSettings) -> Self:
+    def of(cls, settings: StagerSettings, known: Collection[str] | None = None) -> Self:
         return cls(
             settings.slots,
             settings.slots_per_source,
             settings.slots_per_destination,
             settings.source_slots,
             settings.destination_slots,
+            known,
         )
 
     def from_source(self, se: str) -> int:
@@ -55,6 +59,8 @@ class Slots(NamedTuple):
         return self.sources.get(se, self.per_source) if se else self.overall
 
     def to_destination(self, se: str) -> int:
+        if self.known is not None and se not in self.known:
+            return 0
         return self.destinations.get(se, self.per_destination or self.overall)
 
     def to(self, se: str) -> Self:
