@@ -345,7 +345,7 @@ class _Run:
         return self.paused or self.stopping or not self.packetizer.has_work
 
     async def _harvest(self, whole: list[Any]) -> None:
-        limit_s = 10 * self.options.stall_s
+        limit_s = (1 + self.barren) * self.options.stall_s
         try:
             async with asyncio.timeout(limit_s):
                 harvest = await self.harvester.collect(whole, as_tree=self.barren < MOST_TREES)
