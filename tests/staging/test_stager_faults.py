@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from vse.errors import (
     ServerFault,
     SizeMismatch,
     Stalled,
+    StorageFault,
     StorageFull,
     Unreadable,
     VseError,
@@ -27,7 +29,8 @@ from vse.errors import (
 from vse.model import Contents, Lfn, ReplicaState
 from vse.staging.values import ItemState, RequestState
 from vse.storage.element import Elements, ReadSource
-from vse.transfer.lifecycle import State
+from vse.transfer.lifecycle import Policy, State
+from vse.transfer.queue import Queue
 
 GOOD = os.urandom(3_000_000)
 LIAR = f"{BASE}/liar.dat"
@@ -162,10 +165,11 @@ class Hanging(Elements):
 
     def __init__(self, real: Elements) -> None:
         super().__init__(list(real))
-        self.let_go = threading.Event()
+        self.reached, self.let_go = threading.Event(), threading.Event()
 
     def open(self, source: ReadSource):
         if "hangs" in source.url:
+            self.reached.set()
             self.let_go.wait()
         return super().open(source)
 
@@ -186,6 +190,53 @@ def test_a_read_that_never_returns_keeps_no_slot(tmp_path: Path, monkeypatch: py
         time.sleep(0.01)
     assert not site.local(f"{BASE}/a-hangs.dat").exists()
     assert site.staging.get([request])[0].state is RequestState.FAILED
+    site.close()
+
+
+class AwayAtTimes(Queue):
+    """A faulty wrapper: while it is away, every call fails, as at a database that is restarted."""
+
+    away = False
+
+    def _stay(self) -> None:
+        if self.away:
+            raise StorageFault("look at the queue", "the database is away")
+
+    def claim(self, *given: Any) -> Any:
+        self._stay()
+        return super().claim(*given)
+
+    def report(self, *given: Any) -> Any:
+        self._stay()
+        return super().report(*given)
+
+
+@pytest.mark.slow
+def test_what_a_stager_had_in_hand_when_its_database_went_away_is_taken_over(tmp_path: Path) -> None:
+    """It ends with the error; it must not go on telling that it lives."""
+    site = StagingSite(tmp_path, settings={"slots": 1, "lease_s": 2.0})
+    site.elements = hanging = Hanging(site.elements)
+    site.queue = queue = AwayAtTimes(site.database, Policy.of(site.settings))
+    site.add({"hangs.dat": GOOD})
+    request = site.ask()
+    ended: list[VseError] = []
+
+    def work() -> None:
+        try:
+            site.work([request])
+        except VseError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert hanging.reached.wait(60)
+    queue.away = True
+    hanging.let_go.set()
+    thread.join(60)
+    assert [type(error) for error in ended] == [StorageFault]
+    queue.away = False
+    site.work([request])
+    assert site.local(f"{BASE}/hangs.dat").read_bytes() == GOOD
     site.close()
 
 

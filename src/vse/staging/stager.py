@@ -137,11 +137,13 @@ class Stager:
                 if woken or now_s >= look_s:
                     look_s = now_s + self._fill(until)
         finally:
-            self._shut_down()
-            over.set()
-            minder.join()
-            if registrar is not None:
-                registrar.join(_REGISTER_S)  # what is left by then is told by the next stager
+            try:
+                self._shut_down()
+            finally:  # a minder that went on would keep leased what nobody moves, as the database was away
+                over.set()
+                minder.join()
+                if registrar is not None:
+                    registrar.join(_REGISTER_S)  # what is left by then is told by the next stager
 
     def _start_registrar(self, over: threading.Event) -> threading.Thread | None:
         if self._parts.registrar is None:
