@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 import threading
 import weakref
@@ -22,6 +23,9 @@ from vse.errors import BadSettings, DatabaseBusy, Denied, StorageFault, StorageF
 
 _BUSY_TIMEOUT_S = 60
 _NO_FILE = (None, "", ":memory:")
+
+# Who asked a server that went away is told; that giving the dead connection back fails as well is no news.
+logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
 
 class Database:
