@@ -25,6 +25,7 @@ from vse.model import FindQuery, Lfn
 from vse.staging.quotas import Quota
 from vse.staging.replication import Replication
 from vse.staging.reservations import Reservations
+from vse.transfer.instance import ended, new_owner
 
 
 @pytest.fixture
@@ -286,6 +287,15 @@ def test_a_clock_that_jumps_frees_nothing_of_a_process_that_lives(make):
         site.now_s += jump_s
         site.pool.reservations.free_dead("LOCAL")
         assert site.used() == (0, 0, 100)
+
+
+def test_what_a_part_of_a_living_process_left_is_freed_when_that_has_ended(make):
+    site, holder = make(), new_owner()
+    site.pool.reservations.reserve("LOCAL", Lfn("/a"), 100, "anna", holder=holder)
+    assert site.pool.reservations.free_dead("LOCAL") == 0
+    ended(holder)
+    assert site.pool.reservations.free_dead("LOCAL") == 1
+    assert site.used() == (0, 0, 0)
 
 
 # -- replication -------------------------------------------------------------------------------------

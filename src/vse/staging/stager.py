@@ -26,6 +26,7 @@ from vse.staging.unclaimed import Unclaimed
 from vse.staging.values import FileFailed, FileStaged, News
 from vse.staging.values import Moved as MovedNews
 from vse.storage.element import StorageElement
+from vse.transfer import instance
 from vse.transfer.caps import Caps, Rates, parts_of
 from vse.transfer.ctrl_c import CtrlC
 from vse.transfer.instance import new_owner
@@ -112,8 +113,12 @@ class Stager:
         the queue, with no failure counted. An error of the database ends it as well. In the main thread
         Ctrl-C is such a stop, and is raised when all is in order.
         """
-        with CtrlC(self.wake) as ctrl_c:
-            self._work(lambda: stop.is_set() or ctrl_c.pressed, until)
+        instance.began(self.owner)
+        try:
+            with CtrlC(self.wake) as ctrl_c:
+                self._work(lambda: stop.is_set() or ctrl_c.pressed, until)
+        finally:
+            instance.ended(self.owner)
 
     def _work(self, stopped: Callable[[], bool], until: Sequence[int] | None) -> None:
         self._jobs = std_queue.SimpleQueue()
@@ -239,7 +244,9 @@ class Stager:
         free = self._settings.slots - len(self._running)
         if free <= 0:
             return _LOOK_S
-        claimed = self._parts.queue.claim(self.owner, free, self._slots, until)
+        # Who waits is told at once of an element that is not in the settings; a service lets it wait.
+        slots = self._slots if until is None else self._slots._replace(known=None)
+        claimed = self._parts.queue.claim(self.owner, free, slots, until)
         self._launch(claimed)
         if claimed:
             self._divide_caps()

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _numbers = itertools.count(1)
+_ended: set[str] = set()
 
 
 def _here() -> tuple[str, str]:
@@ -41,6 +42,16 @@ def name_of(pid: int) -> str:
     return f"{boot}/{namespace}/{pid}/{_start_ticks(pid)}/{next(_numbers)}"
 
 
+def ended(owner: str) -> None:
+    """A part of this process has ended, and with it whatever it could not give back."""
+    _ended.add(owner)
+
+
+def began(owner: str) -> None:
+    """It works again."""
+    _ended.discard(owner)
+
+
 def judged(owners: Iterable[str]) -> list[str]:
     """Return those of ``owners`` of which this process can tell whether they live: its own machine's."""
     return [owner for owner in owners if tuple(owner.split("/")[:2]) == _here()]
@@ -52,7 +63,7 @@ def dead(owners: Iterable[str]) -> list[str]:
     gone = []
     for owner in owners:
         parts = owner.split("/")
-        if (
+        if owner in _ended or (
             len(parts) == 5
             and (parts[0], parts[1]) == here
             and parts[2].isdigit()
