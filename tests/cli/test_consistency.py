@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from support.clock import Clock
 from support.command_line import Command
 from support.databases import ensure_sqlite
 from vse.app.consistency import check
@@ -22,17 +23,9 @@ DAY = 86400.0
 LONG_AGO = time.time() - 30 * DAY
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = LONG_AGO
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(LONG_AGO)
 
 
 @pytest.fixture

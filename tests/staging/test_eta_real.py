@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import threading
 import time
 from pathlib import Path
@@ -60,7 +59,9 @@ def test_the_true_time_of_real_transfers_lies_within_what_was_told(tmp_path: Pat
             stager.join(60)
             stop.set()
         (request_now,) = site.staging.get([request])
-        ends_s = {key: one.finished_s or 0.0 for key, one in site.queue.get(range(1, FILES + 1)).items()}
+        ends_s = {
+            key: one.finished_s or 0.0 for key, one in site.queue.get([key for key, _, _ in told]).items()
+        }
         site.close()
     assert request_now.finished_s is not None
     true_s = [ends_s[key] - when_s for key, when_s, _ in told]
@@ -68,23 +69,11 @@ def test_the_true_time_of_real_transfers_lies_within_what_was_told(tmp_path: Pat
     requests = covered([request_now.finished_s - when_s for when_s, _ in whole], [said for _, said in whole])
     assert len(told) > 40
     assert len(whole) >= 8
-    asked_for = 0.7 if _steady(ends_s) else 0.5
-    assert files >= asked_for, (
+    assert files >= 0.7, (
         files,
         [(round(true, 2), said) for true, (_, _, said) in zip(true_s, told, strict=True)],
     )
-    assert requests >= asked_for, (requests, request_now.finished_s, whole)
-
-
-def _steady(ends_s: dict[int, float]) -> bool:
-    """Whether the machine let the line be the limit: no third of the files took twice as long as another.
-
-    Nothing that was measured tells that a machine is given to others from now on.
-    """
-    when_s = sorted(ends_s.values())
-    marks = [when_s[(len(when_s) - 1) * third // 3] for third in range(4)]
-    spans = [later - sooner for sooner, later in itertools.pairwise(marks)]
-    return max(spans) < 2 * min(spans)
+    assert requests >= 0.7, (requests, request_now.finished_s, whole)
 
 
 def _ask_along(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.clock import Clock
 from support.staging_site import BASE, StagingSite
 from vse.errors import ServerFault
 from vse.model import Lfn
@@ -19,17 +20,9 @@ from vse.transfer.queue import Report
 from vse.transfer.shares import Slots
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_000_000.0)
 
 
 @pytest.fixture

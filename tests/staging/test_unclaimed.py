@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from support.clock import Clock
 from support.staging_site import StagingSite
 from vse.model import Lfn, NewFile
 from vse.staging.unclaimed import Unclaimed
@@ -19,19 +20,11 @@ LEASE_S = 30.0
 SLOTS = Slots(8, 8)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = time.time()
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 class Scene:
     """A file that a stager published before it was killed; then its request was cancelled."""
 
     def __init__(self, root: Path) -> None:
-        self.clock = Clock()
+        self.clock = Clock(time.time())
         self.site = StagingSite(root, clock=self.clock)
         (self.lfn,) = self.site.add({"a.root": b"content"})
         request = self.site.ask()
@@ -88,7 +81,7 @@ class InVain(Scene):
     """Here the name is removed instead, and the next stager finds that there is none any more."""
 
     def __init__(self, root: Path) -> None:
-        self.clock = Clock()
+        self.clock = Clock(time.time())
         self.site = StagingSite(root, clock=self.clock, settings={"max_failures": 1})
         (self.lfn,) = self.site.add({"a.root": b"content"})
         self.request = self.site.ask()

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
+from support.clock import Clock
 from vse.db import Database
 from vse.db.tables import request_items, requests, transfers
 from vse.errors import ServerFault
@@ -24,17 +25,9 @@ from vse.transfer.shares import Slots
 BROKEN = ServerFault("read it", "it answered 500")
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1000.0)
 
 
 @pytest.fixture
