@@ -2,7 +2,11 @@
 
 The workers sleep so long for each entry as their speed says, so that eight of them fit on two cores and what
 is measured is who gets what and when. The speeds are spread over a factor of four; in the run for the
-efficiency three of the eight are throttled to half of theirs on the way. Ideal is that nobody ever waits.
+efficiency three of the eight are throttled to half of theirs on the way. Ideal is that nobody ever waits, who
+comes late works from then on.
+
+No schedule saves more of coffea's time than the ideal does. Where that is less than the 15 % of the bar, the
+bar is that we are not slower.
 """
 
 from __future__ import annotations
@@ -26,6 +30,9 @@ THROTTLED = (0, 3, 6)
 ENTRIES_A_FILE = 200_000
 FILES = 12
 IDEAL_S = 8.0
+SAVED, NOT_SLOWER = 0.15, 0.0
+ARRIVING = (0.5, 0.4, 1.0, 0.25, 0.9, 0.7, 0.6, 0.8)
+"""Speeds, in the order of arrival: two are there, the others come one after the other."""
 SCRIPT = """
 import json
 import os
@@ -36,10 +43,21 @@ from coffea.nanoevents import BaseSchema
 from distributed import get_worker
 
 
+def place(roll):
+    # In which place, from 0, this worker began to work in this run.
+    name = str(get_worker().name)
+    names = open(roll).read().split() if os.path.exists(roll) else []
+    if name not in names:
+        with open(roll, "a") as file:
+            file.write(name + "\\n")
+        names = open(roll).read().split()
+    return names.index(name)
+
+
 def entries_per_s():
     with open(__PLAN__) as file:
         plan = json.load(file)
-    number = int(str(get_worker().name)) % len(plan["speeds"])
+    number = (place(plan["roll"]) if plan["roll"] else int(get_worker().name)) % len(plan["speeds"])
     throttled = number in plan["throttled"] and time.time() > plan["throttled_at"]
     return plan["entries_per_s"] * plan["speeds"][number] * (0.5 if throttled else 1.0)
 
@@ -65,7 +83,8 @@ class Bench:
         from vse.analysis.cluster import LocalWorkers
         from vse.analysis.script import load_script
 
-        self.plan = directory / "plan.json"
+        self.plan = directory / f"plan_{workers}.json"
+        self.runs = 0
         self.source = directory / f"sleeper_{workers}.py"
         self.source.write_text(SCRIPT.replace("__PLAN__", repr(str(self.plan))))
         self.script = load_script(self.source)
@@ -81,10 +100,16 @@ class Bench:
         entries_per_s: float,
         throttled_in_s: float | None = None,
         speeds: Sequence[float] = SPEEDS,
+        as_they_come: bool = False,
     ) -> None:
-        """Say how many entries a worker of speed 1 takes in a second, from now on."""
+        """Say how many entries a worker of speed 1 takes in a second, from now on.
+
+        ``as_they_come``: the first that works has the first of ``speeds``; else that of its name.
+        """
+        self.runs += 1
         plan = {
             "speeds": speeds,
+            "roll": str(self.plan.with_suffix(f".roll{self.runs}")) if as_they_come else "",
             "entries_per_s": entries_per_s,
             "throttled": () if throttled_in_s is None else THROTTLED,
             "throttled_at": time.time() + (throttled_in_s or 0.0),
@@ -139,18 +164,22 @@ def timed(run: Run, entries: int) -> float:
     return time.perf_counter() - begun
 
 
-def gains(times: dict[str, list[float]], what: str) -> list[dict[str, Any]]:
-    """How much of the others' time is saved; the seed computed 18 to 28 % for pull over push.
+def gains(times: dict[str, list[float]], ideal_s: float, what: str) -> list[dict[str, Any]]:
+    """How much of the others' time is saved, beside what the ideal would save.
 
-    Coffea hands out chunks one by one, too: where these are as small as a worker wants them, little is left
-    to save.
+    The seed computed 18 to 28 % for pull over push. Coffea hands out chunks one by one, too.
     """
     ours_s = statistics.median(times["vse"])
-    return [
-        {"name": f"faster than {other}, {what}", "value": 1 - ours_s / statistics.median(times[other]),
-         "unit": "", "bar": 0.15}
-        for other in ("coffea", "static split")
-    ]  # fmt: skip
+    found = []
+    for other in ("coffea", "static split"):
+        theirs_s = statistics.median(times[other])
+        most = 1 - ideal_s / theirs_s
+        found += [
+            {"name": f"faster than {other}, {what}", "value": 1 - ours_s / theirs_s, "unit": "",
+             "bar": SAVED if most > SAVED else NOT_SLOWER},
+            {"name": f"the ideal is faster than {other}, {what}", "value": most, "unit": ""},
+        ]  # fmt: skip
+    return found
 
 
 def in_turns(
@@ -183,7 +212,7 @@ def unequal(directory: Path, ideal_s: float, rounds: int) -> dict[str, Any]:
             bench.set_speed(rate, throttled_in_s=total / 2 / speed / rate)
             taken_s = timed(bench.sides(large, ENTRIES_A_FILE, "events")["vse"], total)
             efficiencies.append(ideal_s / taken_s)
-        figures = [efficiency("3 of them throttled", statistics.median(efficiencies))]
+        figures = [efficiency("8 unequal workers, 3 of them throttled", statistics.median(efficiencies))]
         for name, paths, entries in (
             ("24 chunks", large, ENTRIES_A_FILE),
             ("200 small files", small, EVENTS),
@@ -192,42 +221,71 @@ def unequal(directory: Path, ideal_s: float, rounds: int) -> dict[str, Any]:
             rate = total / speed / ideal_s
             sides = bench.sides(paths, entries, "events")
             times = in_turns(sides, total, rounds, lambda rate=rate: bench.set_speed(rate))
-            figures += gains(times, f"8 unequal workers, {name}")
-            figures.append(efficiency(name, ideal_s / statistics.median(times["vse"])))
+            figures += gains(times, ideal_s, f"8 unequal workers, {name}")
+            figures.append(
+                efficiency(f"8 unequal workers, {name}", ideal_s / statistics.median(times["vse"]))
+            )
             kept[name] = times
     return {"figures": figures, "efficiencies": efficiencies, **kept}
 
 
 def efficiency(what: str, value: float) -> dict[str, Any]:
-    return {"name": f"efficiency, 8 unequal workers, {what}", "value": value, "unit": "", "bar": 0.90}
+    return {"name": f"efficiency, {what}", "value": value, "unit": "", "bar": 0.90}
 
 
 def joining(directory: Path, ideal_s: float, rounds: int) -> dict[str, Any]:
-    """Two workers of equal speed, and two more that are started a while after the analysis."""
+    """Two workers, and others that start a while after the analysis: two equal ones, six unequal ones."""
     bench = Bench(directory, 2)
     paths = large_files(directory)
     total = ENTRIES_A_FILE * FILES
-    late = Latecomers(bench, 2, ideal_s / 4)
+    report: dict[str, Any] = {"figures": []}
     with bench.workers:
         bench.set_speed(1e9)
         sides = bench.sides(paths, ENTRIES_A_FILE, "events")
         for run in sides.values():
             run()
-        bench.set_speed(total / 4 / ideal_s, speeds=(1.0,))
-        times = in_turns(sides, total, rounds, late.begin)
-        late.wait()
-    figures = gains(times, "2 workers and 2 that join late")
-    return {"figures": figures, "times_s": times, "arrivals_s": late.arrivals_s}
+        for name, speeds, in_steps, rate in (
+            ("2 workers and 2 that join late", (1.0,) * 4, [2], total / 4 / ideal_s),
+            ("2 workers and 6 unlike ones that join one by one", ARRIVING, [1] * 6,
+             total / sum(ARRIVING) / ideal_s),
+        ):  # fmt: skip
+            late = Latecomers(bench.workers, 2, in_steps, ideal_s / 4)
+
+            def before(late=late, rate=rate, speeds=speeds) -> None:
+                late.begin()
+                bench.set_speed(rate, speeds=speeds, as_they_come=True)
+
+            times = in_turns(sides, total, rounds, before)
+            late.wait()
+            ideals = [ideal_of(total / rate, speeds, arrivals) for arrivals in late.arrivals_s]
+            best_s = statistics.median(ideals[:: len(sides)])
+            report["figures"] += gains(times, best_s, name)
+            report["figures"].append(efficiency(name, best_s / statistics.median(times["vse"])))
+            report[name] = {"times_s": times, "arrivals_s": late.arrivals_s, "ideals_s": ideals}
+    return report
+
+
+def ideal_of(work_s: float, speeds: Sequence[float], arrivals_s: Sequence[float]) -> float:
+    """Return when ``work_s`` of a worker of speed 1 would be done, were nobody ever to wait."""
+    speed, now_s = 0.0, 0.0
+    for more, arrival_s in zip(speeds, arrivals_s, strict=True):
+        if speed * (arrival_s - now_s) >= work_s:
+            break
+        work_s -= speed * (arrival_s - now_s)
+        speed, now_s = speed + more, arrival_s
+    return now_s + work_s / speed
 
 
 class Latecomers:
-    """``count`` workers more, which begin to start ``late_s`` after an analysis."""
+    """Workers that start while an analysis runs: ``in_steps`` at a time, the first after ``late_s``."""
 
-    def __init__(self, bench: Bench, count: int, late_s: float) -> None:
-        self.workers = bench.workers
+    def __init__(self, workers: Any, few: int, in_steps: Sequence[int], late_s: float) -> None:
+        self.workers = workers
+        self.few = few
+        self.in_steps = in_steps
         self.late_s = late_s
-        self.few, self.all = bench.workers.count, bench.workers.count + count
-        self.arrivals_s: list[float] = []
+        self.arrivals_s: list[list[float]] = []
+        """Of each run, when each of its workers was there."""
         self.watcher: threading.Thread | None = None
 
     def begin(self) -> None:
@@ -244,11 +302,15 @@ class Latecomers:
         self.workers.client.cluster.scale(count)
 
     def _bring(self) -> None:
-        begun = time.perf_counter()
+        begun, there = time.perf_counter(), self.few
+        arrivals_s = [0.0] * there
         time.sleep(self.late_s)
-        self._scale(self.all)
-        self.workers.client.wait_for_workers(self.all, timeout=300)
-        self.arrivals_s.append(round(time.perf_counter() - begun, 2))
+        for more in self.in_steps:
+            there += more
+            self._scale(there)
+            self.workers.client.wait_for_workers(there, timeout=300)
+            arrivals_s += [round(time.perf_counter() - begun, 2)] * more
+        self.arrivals_s.append(arrivals_s)
 
     def wait(self) -> None:
         if self.watcher is not None:
