@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says how busy the machine is, and nothing of what is tested.
+settings.register_profile("vse", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("vse")
 
 pytest_plugins = ["support.databases", "support.driver_record", "support.unsteady"]
 

@@ -19,6 +19,7 @@ import pytest
 import uproot
 
 from support.analysis_site import DATA, DIMUON, NANO, ZMUMU, input_file, needs_data, run
+from support.waiting import until
 from vse.analysis.cluster import LocalWorkers
 from vse.analysis.engine import AnalysisOptions, Feed, InputFile, analyse
 from vse.analysis.result import Progress
@@ -144,7 +145,7 @@ def test_a_script_that_returns_nothing_says_so(client: Any, write_script: Write)
 def test_an_output_that_cannot_travel_is_the_scripts_failure(client: Any, write_script: Write) -> None:
     with pytest.raises(ScriptFailed, match="pickle"):
         run(
-            write_script("def process(events):\n    return {'f': lambda: 1}\n"),
+            write_script("def process(events):\n    return {'f': (one for one in [1])}\n"),
             [input_file(ZMUMU[0])],
             client,
         )
@@ -334,9 +335,7 @@ def test_workers_listen_on_this_machine_only_and_stop_quickly() -> None:
     local.close()
     local.close()
     assert time.monotonic() - begun < 3
-    deadline = time.monotonic() + 60
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
-        assert time.monotonic() < deadline
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 
 PROGRAM = """
@@ -388,10 +387,7 @@ def test_an_end_from_outside_leaves_no_worker(tmp_path: Path, how: signal.Signal
     if how == signal.SIGINT:
         assert (process.returncode, out) == (0, "interrupted\n")
         assert set(err.splitlines()) <= {"user says"}
-    deadline = time.monotonic() + 60
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 
 @pytest.mark.slow

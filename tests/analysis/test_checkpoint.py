@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from support.analysis_site import ZMUMU, input_file, needs_data
+from support.waiting import until
 from vse.analysis.checkpoint import Checkpoint, KeptFile, Ranges
 from vse.analysis.engine import AnalysisOptions, Control, Feed, analyse
 from vse.analysis.result import Progress
@@ -86,10 +86,10 @@ def test_a_killed_client_goes_on_from_its_checkpoint(client: Any, tmp_path: Path
     loaded = load_script(script)
     paths = [str(path) for path in ZMUMU]
     process = subprocess.Popen([sys.executable, program, script, checkpoint, *paths])
-    deadline = time.monotonic() + 60
-    while not checkpoint.exists() or Checkpoint.at(checkpoint, loaded.source).entries < 1000:
-        assert time.monotonic() < deadline
-        assert process.poll() is None, "it ended before it could be killed"
+    until(
+        lambda: checkpoint.exists() and Checkpoint.at(checkpoint, loaded.source).entries >= 1000,
+        process=process,
+    )
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = Checkpoint.at(checkpoint, loaded.source).entries

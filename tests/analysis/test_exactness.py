@@ -62,6 +62,7 @@ def kill_at_random(client: Any, dice: random.Random, ended: threading.Event) -> 
     return killed
 
 
+@pytest.mark.timeout(max(300, 30 * RUNS))
 def test_a_fifth_of_the_workers_killed_at_random_times(five: LocalWorkers, write_script: Write) -> None:
     script = write_script(SCRIPT)
     options = AnalysisOptions(packet_entries=100, partial_every_s=0.05, progress_every_s=0.02)

@@ -16,8 +16,8 @@ import pytest
 import uproot
 
 from support.analysis_site import DATA, ZMUMU, input_file, needs_data, run
-from support.elastic import until
 from support.foreign_cluster import WORKER, foreign_cluster
+from support.waiting import until
 from vse.analysis.cluster import LocalWorkers
 from vse.analysis.engine import AnalysisOptions, Feed, InputFile, analyse
 from vse.analysis.result import Progress

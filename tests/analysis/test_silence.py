@@ -15,8 +15,8 @@ import pytest
 import uproot
 
 from support.analysis_site import ZMUMU, input_file, needs_data, run
-from support.elastic import until
 from support.foreign_cluster import WORKER, Foreign, foreign_cluster
+from support.waiting import until
 from vse.analysis.engine import AnalysisOptions, Feed, analyse
 from vse.analysis.result import Progress
 from vse.analysis.script import Script

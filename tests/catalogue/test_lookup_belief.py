@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from support.scripted import Scripted, located
+from support.waiting import until
 from vse.catalogue.belief import Believed, Standing, pause_s, standing
 from vse.catalogue.lookup import Lookup
 from vse.catalogue.sql import SqlCatalogue
@@ -27,13 +26,6 @@ def up():
 
 def names(answer):
     return [file.entry.lfn for file in answer]
-
-
-def until(holds, deadline_s=60.0):
-    end_s = time.monotonic() + deadline_s
-    while not holds():
-        assert time.monotonic() < end_s, "it did not happen"
-        time.sleep(0.005)
 
 
 def over(database, up, clock, expiry, **more):

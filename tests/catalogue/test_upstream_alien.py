@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from servers.certificates import make_certificates
 from servers.clients import python_of
+from support.waiting import until
 from vse.catalogue.lookup import Believed, Lookup
 from vse.catalogue.upstream import build
 from vse.config.upstreams import UpstreamSettings
@@ -54,10 +54,7 @@ class Services:
         port = place / "port"
         double = Path(__file__).parents[1] / "servers" / "alien.py"
         self.process = subprocess.Popen([PYTHON, str(double), str(self.file), str(place), str(port)])
-        end_s = time.monotonic() + 60
-        while not port.exists():
-            assert self.process.poll() is None and time.monotonic() < end_s
-            time.sleep(0.02)
+        until(port.exists, process=self.process)
         self.url = f"wss://localhost:{port.read_text()}"
         self.environment = {
             "JALIEN_TOKEN_CERT": f"{place}/host.pem",

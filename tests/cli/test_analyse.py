@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from urllib.request import Request, urlopen
 
 import pytest
 import uproot
 
 from support.command_line import add_element
+from support.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -214,13 +214,12 @@ class Watcher:
 
     def wait(self, wanted):
         """Return the first state for which ``wanted`` holds."""
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            state = json.loads(self.ask("state"))
-            if wanted(state):
-                return state
-            time.sleep(0.05)
-        raise AssertionError(f"it never came; the last was {state}")
+
+        def state():
+            told = json.loads(self.ask("state"))
+            return told if wanted(told) else None
+
+        return until(state, told=lambda: self.ask("state"))
 
 
 def test_it_is_watched_paused_stopped_and_gone_on_with(site, zmumu):

@@ -12,21 +12,11 @@ import pytest
 import uproot
 
 from support.command_line import Command, TwoSites
+from support.waiting import until
 from vse.app.init import init_site
 from vse.demo import remote
 
 pytestmark = pytest.mark.slow
-
-
-def wait_for(condition, timeout_s=30.0):
-    """Return the first true answer of ``condition``."""
-    until = time.monotonic() + timeout_s
-    while time.monotonic() < until:
-        answer = condition()
-        if answer:
-            return answer
-        time.sleep(0.01)
-    raise AssertionError(f"it did not happen within {timeout_s} s")
 
 
 def files_below(directory) -> list[str]:
@@ -119,7 +109,7 @@ def test_stopped_in_the_middle_it_goes_on(tmp_path, zmumu, way):
     with remote.RemoteProcess(far, remote.WideAreaLink(0.0, 2e6)):
         sites.publish()
         process = sites.vse.start("stage", sites.query)
-        wait_for(lambda: files_below(near / "storage"))
+        until(lambda: files_below(near / "storage"))
         os.kill(process.pid, way)
         _, err = process.communicate(timeout=30)
         if way == signal.SIGINT:
@@ -130,7 +120,7 @@ def test_stopped_in_the_middle_it_goes_on(tmp_path, zmumu, way):
         for name in arrived:
             assert (near / "storage" / name).read_bytes() == (far / "storage" / name).read_bytes()
     partials = near / "storage" / ".vse-partial"
-    wait_for(lambda: all(time.time() - path.stat().st_mtime > 1 for path in partials.iterdir()))
+    until(lambda: all(time.time() - path.stat().st_mtime > 1 for path in partials.iterdir()))
     with remote.RemoteProcess(far, remote.WideAreaLink(0.0, 1e9)):
         done = sites.vse("stage", sites.query, "--json")
     assert done.code == 0, done.err

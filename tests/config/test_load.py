@@ -125,6 +125,7 @@ def test_the_nearest_site_is_found(site, tmp_path):
     assert find_site(None, {}, below) == site
     assert find_site(tmp_path, {}, Path("/")) == site
     assert find_site(None, {"VSE_SITE": str(site)}, Path("/")) == site
+    assert find_site(below / "../..", {}, Path("/")) == site
     with pytest.raises(NoSuchSite, match="vse init"):
         find_site(tmp_path / "a", {}, below)
     with pytest.raises(NoSuchSite, match="vse demo"):

@@ -35,12 +35,14 @@ def test_a_reader_sees_each_commit_and_waits_for_no_writer(database):
     assert count(database) == 1
 
 
-def test_a_snapshot_stays_as_it_was(database):
+def test_a_snapshot_stays_as_it_was(database_url):
+    database = Database.open(database_url)
     with database.read() as snapshot:
         assert snapshot.exec_driver_sql("SELECT count(*) FROM links").scalar() == 0
         with database.write() as connection:
             connection.execute(links.insert(), ROW)
         assert snapshot.exec_driver_sql("SELECT count(*) FROM links").scalar() == 0
+    database.close()
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import uproot
 from vse.analysis.fit import fit_peak
 from vse.analysis.script import load_script
 from vse.demo import dimuon
-from vse.demo.generate import MUON_MASS_GEV, boost, generate, make_events
+from vse.demo.generate import MUON_MASS_GEV, boost, generate
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -104,13 +103,6 @@ def test_the_resonances_are_where_they_belong(tmp_path: Path) -> None:
         assert abs(fit.mass - fit.resonance.mass) < 4 * fit.mass_error + 2e-4 * fit.mass
         assert 0.005 < fit.width / fit.mass < 0.02
         assert fit.chi2_per_ndf < 1.8
-
-
-def test_it_is_fast() -> None:
-    make_events(1000, 1, 0)
-    begun = time.perf_counter()
-    make_events(40_000, 1, 0)
-    assert 40_000 / (time.perf_counter() - begun) > 200_000
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real ROOT files are not there")

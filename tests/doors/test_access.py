@@ -19,6 +19,7 @@ from vse.errors import BadSettings
 WHOLE = """access add_replicas by_guid change_access details expired find forget_trash history list
     make_directories make_links mark_replicas members note_access put_collection register remove
     remove_replicas rename resolve stat trash undelete""".split()  # noqa: SIM905
+CHANGES = ("cancel", "retry", "priority")
 API = [
     ("GET", "/api/v1/health"),
     *(("POST", f"/api/v1/catalogue/{what}") for what in ("find", "list", "resolve", "stat")),
@@ -27,9 +28,9 @@ API = [
     ("GET", "/api/v1/staging/requests/{number}"),
     ("GET", "/api/v1/staging/why"),
     ("POST", "/api/v1/staging/requests"),
-    ("POST", "/api/v1/staging/requests/{number}/cancel"),
+    *(("POST", f"/api/v1/staging/requests/{{number}}/{what}") for what in CHANGES),
 ]
-STAGING = {"/api/v1/staging/requests", "/api/v1/staging/requests/{number}/cancel"}
+STAGING = {"/api/v1/staging/requests", *(f"/api/v1/staging/requests/{{number}}/{what}" for what in CHANGES)}
 READS = {"GET", "HEAD", "PROPFIND", "OPTIONS"}
 WRITES = {"PUT", "DELETE", "MKCOL", "MOVE"}
 
@@ -100,7 +101,7 @@ def test_without_the_token_only_health_answers(make_site: MakeSite, access: Door
         forbidden = forbidden and path != "/datax"
         forbidden = forbidden or (access.write == "none" and path.startswith("/api/v1/names/"))
         forbidden = forbidden or (
-            access.write == "none" and (method == "POST" or path.endswith("/cancel")) and path in STAGING
+            access.write == "none" and (method == "POST" or path.endswith(CHANGES)) and path in STAGING
         )
         if path == "/api/v1/health":
             assert site.ask(method, path, token=None).status in (403, 405)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from support.databases import ensure_sqlite
-from support.door_site import MakeSite, Site, eventually
+from support.door_site import MakeSite, Site
+from support.waiting import until
 from vse.catalogue.sql import SqlCatalogue
 from vse.db import Database
 from vse.errors import DatabaseBusy
@@ -185,7 +186,7 @@ def test_a_client_that_leaves_ends_the_query(make_site: MakeSite) -> None:
         body = json.dumps({"base": "/b", "pattern": "*"}).encode()
         client.sendall(own.head("POST", FIND, f"Content-Length: {len(body)}") + body)
         client.recv(1000)
-    assert eventually(lambda: catalogue.closed)
+    until(lambda: catalogue.closed)
     assert catalogue.told < 10**6
 
 

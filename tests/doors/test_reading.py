@@ -18,7 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from support.door_site import MakeSite, Site, adler32, eventually
+from support.door_site import MakeSite, Site, adler32
+from support.waiting import until
 from vse.doors.http import bodies
 from vse.doors.http.files import OpenFile
 
@@ -343,7 +344,7 @@ def test_a_client_that_leaves_is_noticed(site: Site) -> None:
         path.unlink()
         assert site.ask("GET", "/data/left").status == 404  # lets go of the cached descriptor
         assert _open_at(path)
-    assert eventually(lambda: not _open_at(path))
+    until(lambda: not _open_at(path))
 
 
 def test_a_client_that_takes_nothing_is_cut_off(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,7 +356,7 @@ def test_a_client_that_takes_nothing_is_cut_off(site: Site, monkeypatch: pytest.
         client.sendall(site.head("GET", "/data/stalled"))
         client.recv(1000)
         path.unlink()
-        assert eventually(lambda: not _open_at(path))
+        until(lambda: not _open_at(path))
 
 
 @pytest.mark.slow
@@ -366,7 +367,7 @@ def test_the_space_of_a_removed_file_becomes_free(site: Site) -> None:
     assert site.ask("GET", "/data/removed").body == b"x"
     assert _open_at(path)
     path.unlink()
-    assert eventually(lambda: not _open_at(path))
+    until(lambda: not _open_at(path))
 
 
 def _open_at(path: Path) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -14,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from support.door_site import MakeSite, Site, adler32, eventually
+from support.door_site import MakeSite, Site, adler32
+from support.waiting import until
 from vse.doors.http import uploads
 from vse.doors.http.exchange import Refused
 from vse.doors.http.uploads import RefusedUploads
@@ -129,8 +129,8 @@ def test_a_client_that_breaks_off_leaves_nothing(own: Site) -> None:
             chunk = b"%x\r\n" % (1 << 20) if "chunked" in framing else b""
             client.sendall(own.head("PUT", "/data/broken", framing) + chunk + BIG[: 1 << 20])
             if "Length" in framing:
-                assert eventually(lambda: own.left_behind() != [])  # it had begun
-        assert eventually(lambda: own.left_behind() == [])
+                until(lambda: own.left_behind() != [])  # it had begun
+        until(lambda: own.left_behind() == [])
     assert own.ask("PUT", "/data/broken", b"now").status == 201
 
 
@@ -141,9 +141,11 @@ def test_a_client_that_is_killed_leaves_nothing(own: Site, tmp_path: Path) -> No
         file.truncate(1 << 30)
     command = ["curl", "-sS", "--limit-rate", "20M", "-H", f"Authorization: Bearer {own.token}"]
     with subprocess.Popen([*command, "-T", source, f"{own.url}/data/killed"]) as client:
-        begun = eventually(lambda: own.left_behind() != [])
-        client.send_signal(signal.SIGKILL)
-    assert begun and eventually(lambda: own.left_behind() == [])
+        try:
+            until(lambda: own.left_behind() != [])
+        finally:
+            client.kill()
+    until(lambda: own.left_behind() == [])
 
 
 def test_a_client_that_sends_nothing_more_is_cut_off(own: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +153,7 @@ def test_a_client_that_sends_nothing_more_is_cut_off(own: Site, monkeypatch: pyt
     with own.dial() as client:
         client.sendall(own.head("PUT", "/data/slow", "Content-Length: 1000") + b"abc")
         assert client.recv(65536).startswith(b"HTTP/1.1 408")
-        assert eventually(lambda: own.left_behind() == [])
+        until(lambda: own.left_behind() == [])
 
 
 def test_a_body_of_the_wrong_length(own: Site) -> None:
@@ -159,12 +161,12 @@ def test_a_body_of_the_wrong_length(own: Site) -> None:
     with own.dial() as client:
         client.sendall(own.head("PUT", "/data/long", "Content-Length: 3") + b"abcdef")
         client.recv(65536)
-    assert eventually(lambda: own.left_behind() in ([], ["long"]))
+    until(lambda: own.left_behind() in ([], ["long"]))
     assert not (own.root / "long").exists() or (own.root / "long").read_bytes() == b"abc"
     for length in ("-1", "x", "1e3", "9" * 30):
         assert own.ask("PUT", "/data/odd", None, Content_Length=length).status in (400, 507)
     assert own.ask("PUT", "/data/odd", b"x", Content_Range="bytes 0-0/2").status == 400
-    assert eventually(lambda: set(own.left_behind()) <= {"long"})
+    until(lambda: set(own.left_behind()) <= {"long"})
 
 
 def test_a_file_that_cannot_fit_is_507(own: Site) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from servers.slurm import Slurm, slurm
-from support.elastic import until
+from support.waiting import until
 from vse.app.vaf import Facility
 from vse.config.vaf import VafSettings
 from vse.elastic.pack import StateDirectory

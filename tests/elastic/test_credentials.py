@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from support.elastic import environment_of, until, write_proxy
+from support.elastic import environment_of, write_proxy
+from support.waiting import until
 from vse.app.vaf import ClusterWorkers
 from vse.config.vaf import VafSettings
 from vse.elastic import credentials

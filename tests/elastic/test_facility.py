@@ -14,7 +14,8 @@ import pytest
 
 from servers.sftp import sftp
 from support.command_line import ZMUMU, Command
-from support.elastic import environment_of, until
+from support.elastic import environment_of
+from support.waiting import until
 from vse.app.init import init_site
 from vse.app.vaf import ClusterWorkers
 from vse.config.vaf import VafSettings

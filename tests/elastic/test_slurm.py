@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from support.command_line import ZMUMU
-from support.elastic import environment_of, until, write_proxy
+from support.elastic import environment_of, write_proxy
+from support.waiting import until
 from vse.analysis.engine import AnalysisOptions, Feed, InputFile, analyse
 from vse.analysis.script import load_script
 from vse.app.vaf import ClusterWorkers

@@ -6,17 +6,15 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 from soak.daemons import Daemon
 from soak.field import Field
 from vse.errors import VseError
-from vse.testing.postgresql import server_programs
+from vse.testing.postgresql import start_postgresql, stop_postgresql
 
 Fault = Callable[[Field], None]
 
@@ -110,7 +108,7 @@ def database_away(field: Field) -> None:
     if url.startswith("sqlite"):
         _lock(Path(url.removeprefix("sqlite:///")), away_s)
     else:
-        _restart(Path(parse_qs(urlsplit(url).query)["host"][0]), away_s)
+        _restart(url, away_s)
 
 
 def _lock(path: Path, away_s: float) -> None:
@@ -124,18 +122,12 @@ def _lock(path: Path, away_s: float) -> None:
             connection.close()
 
 
-def _restart(place: Path, away_s: float) -> None:
-    programs = server_programs()
-    assert programs is not None
-    control = [str(programs / "pg_ctl"), "-D", str(place / "data"), "-w", "-l", str(place / "log")]
-    user = "postgres" if os.geteuid() == 0 else None
-    options = f"-k {place} -c listen_addresses= -c fsync=off"
-    quiet = subprocess.DEVNULL
-    subprocess.run([*control, "-m", "immediate", "stop"], check=True, stdout=quiet, cwd="/", user=user)
+def _restart(url: str, away_s: float) -> None:
+    stop_postgresql(url)
     try:
         time.sleep(away_s)
     finally:
-        subprocess.run([*control, "-o", options, "start"], check=True, stdout=quiet, cwd="/", user=user)
+        start_postgresql(url)
 
 
 FAULTS: dict[Fault, int] = {

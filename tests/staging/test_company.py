@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from support.command_line import clean_environment
 from support.lying_files import LyingServer, lying_server
 from support.staging_site import BASE, StagingSite, file_element, start_stager
+from support.waiting import until
 from vse.app.init import init_site
 from vse.app.site import Site
 from vse.config.load import load
@@ -47,13 +48,6 @@ events = false
 """
 
 
-def wait_for(met: Callable[[], object], timeout_s: float = 90.0) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not met():
-        assert time.monotonic() < deadline_s, "it did not happen in time"
-        time.sleep(0.02)
-
-
 # -- caps --------------------------------------------------------------------------------------------
 
 CAP_BYTES_S, FILES, SIZE_BYTES = 4 * MB, 100, MB // 4
@@ -77,7 +71,7 @@ def test_a_cap_holds_for_all_processes_together_and_none_of_it_is_lost(tmp_path:
     for child in children:
         child.stdin.write(b"go\n")
         child.stdin.flush()
-    wait_for(lambda: len({one.owner for one in site.queue.moving()}) == 2)
+    until(lambda: len({one.owner for one in site.queue.moving()}) == 2)
     for child in children:
         child.communicate(timeout=120)
         assert child.returncode == 0
@@ -136,7 +130,7 @@ def test_when_a_daemon_is_killed_in_mid_transfer_another_reads_only_the_rest(tmp
     with lying_server({LFN: data}, {LFN: "stalls"}) as server, web_site(root, server) as site:
         kept = root / "storage" / ".vse-partial"
         with daemons(root, 2) as both:
-            wait_for(lambda: len(Services(site.database, time.time).list()) == 2)
+            until(lambda: len(Services(site.database, time.time).list()) == 2)
             request = site.staging.request(
                 FindQuery("", base=Lfn(BASE), pattern="*"), "anna", "LOCAL-DISK"
             ).id
@@ -144,7 +138,7 @@ def test_when_a_daemon_is_killed_in_mid_transfer_another_reads_only_the_rest(tmp
             def half() -> int:
                 return sum(path.stat().st_size for path in kept.glob("*.kept"))
 
-            wait_for(lambda: half() >= 2 * MB)
+            until(lambda: half() >= 2 * MB)
             (transfer,) = site.queue.of_lfn(LFN)
             (mover,) = [one for one in both if f"/{one.pid}/" in str(transfer.lease_owner)]
             mover.kill()
@@ -152,7 +146,7 @@ def test_when_a_daemon_is_killed_in_mid_transfer_another_reads_only_the_rest(tmp
             there, sent = half(), server.sent_bytes[LFN]
             server.lies.clear()
             server.let_go.set()
-            wait_for(lambda: site.staging.get([request])[0].is_over)
+            until(lambda: site.staging.get([request])[0].is_over)
         assert site.staging.get([request])[0].state is RequestState.DONE
         assert (root / "storage" / LFN[1:]).read_bytes() == data
         assert server.sent_bytes[LFN] - sent == len(data) - there
@@ -176,14 +170,14 @@ def test_a_listing_that_was_killed_is_gone_on_with_by_a_daemon(tmp_path: Path) -
         def listed() -> int:
             return sum(sum(one.files.values()) for one in site.progress.status(site.staging.list()))
 
-        wait_for(lambda: listed() >= 1000)
+        until(lambda: listed() >= 1000)
         client.kill()
         client.wait()
         (request,) = site.staging.list(open_only=True)
         assert request.state is RequestState.GATHERING
         assert listed() < number
         with daemons(root, 1):
-            wait_for(lambda: site.staging.get([request.id])[0].state is not RequestState.GATHERING)
+            until(lambda: site.staging.get([request.id])[0].state is not RequestState.GATHERING)
         (status,) = site.progress.status(site.staging.get([request.id]))
         assert sum(status.files.values()) == number
         assert status.files[ItemState.HERE] == 0

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import pytest
 
 from support import xdr
 from support.command_line import Command
+from support.waiting import until
 from vse.app.daemon import Daemon
 from vse.app.init import init_site
 from vse.app.site import Site
@@ -30,6 +31,7 @@ from vse.model import FindQuery, Lfn, NewFile
 from vse.monitor.metrics import Metrics
 from vse.staging.services import Services
 from vse.staging.stager import Stager
+from vse.testing.postgresql import fresh_database, start_postgresql, stop_postgresql
 from vse.transfer.lifecycle import State
 
 pytestmark = pytest.mark.slow
@@ -55,25 +57,19 @@ echo "OK $1 Tree: EndpointUrl: Size: $2 Events: "
 """
 
 
-def wait(what: Callable[[], object], timeout_s: float = 60.0) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not what():
-        assert time.monotonic() < deadline_s, "it did not happen in time"
-        time.sleep(0.05)
-
-
 class Daemons:
     """A site whose files come by a script that waits for a gate to open."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, database_url: str = "sqlite:///var/vse.db") -> None:
+        self.root, self.url = root, database_url
         init_site(root, name="test")
         self.toml = root / "vse.toml"
         self.gate = root / "gate"
         script = root / "bring.sh"
         script.write_text(SCRIPT)
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
-        self.good = self.toml.read_text() + FAR + SLOW.format(script=script, gate=self.gate)
+        written = self.toml.read_text().replace("sqlite:///var/vse.db", database_url)
+        self.good = written + FAR + SLOW.format(script=script, gate=self.gate)
         self.toml.write_text(self.good)
         self.site = Site.open(load(self.toml))
         self.vse = Command(root)
@@ -90,7 +86,9 @@ class Daemons:
     @contextmanager
     def daemon(self, *flags: str, what: str = "serve stager") -> Iterator[subprocess.Popen[str]]:
         with self.started(*flags, what=what) as process:
-            wait(lambda: any(one.pid == process.pid for one in self.services()) or process.poll() is not None)
+            until(
+                lambda: any(one.pid == process.pid for one in self.services()) or process.poll() is not None
+            )
             yield process
 
     @contextmanager
@@ -145,13 +143,13 @@ def test_slots_change_under_load_and_running_transfers_notice_nothing(daemons):
     daemons.set(daemons.good.replace("slots = 8", "slots = 2"))
     with daemons.daemon() as process:
         request = daemons.ask(12)
-        wait(lambda: daemons.in_state(State.RUNNING) == 2)
+        until(lambda: daemons.in_state(State.RUNNING) == 2)
         before = {one.id for one in running(daemons)}
         daemons.set(daemons.good.replace("slots = 8", "slots = 5"))
-        wait(lambda: daemons.in_state(State.RUNNING) == 5)
+        until(lambda: daemons.in_state(State.RUNNING) == 5)
         assert before <= {one.id for one in running(daemons)}
         daemons.gate.touch()
-        wait(lambda: daemons.over(request))
+        until(lambda: daemons.over(request))
         assert daemons.in_state(State.DONE) == 12
         assert all(len(daemons.site.queue.attempts_of(key)) == 1 for key in before)
         assert process.poll() is None
@@ -166,22 +164,22 @@ def test_a_bad_file_pauses_says_why_everywhere_and_lets_running_transfers_end(da
     daemons.set(daemons.good.replace("slots = 8", "slots = 2"))
     with daemons.daemon():
         request = daemons.ask(5)
-        wait(lambda: daemons.in_state(State.RUNNING) == 2)
+        until(lambda: daemons.in_state(State.RUNNING) == 2)
         daemons.set(daemons.good.replace("slots = 8", "slotz = 8"))
-        wait(lambda: daemons.services()[0].state == "paused")
+        until(lambda: daemons.services()[0].state == "paused")
         daemons.gate.touch()
-        wait(lambda: daemons.in_state(State.DONE) == 2)
+        until(lambda: daemons.in_state(State.DONE) == 2)
         (service,) = daemons.services()
         assert "unknown key 'slotz'" in str(service.problem)
         assert "vse.toml" in str(service.problem)
         paused = next(one for one in daemons.events() if one["event"] == "service.paused")
         assert "slotz" in json.dumps(paused["error"])
-        wait(lambda: daemons.services()[0].beat_s > service.beat_s)
+        until(lambda: daemons.services()[0].beat_s > service.beat_s)
         assert daemons.in_state(State.QUEUED) == 3  # nothing new has begun
         daemons.set(daemons.good)
         said = daemons.vse("status")  # whatever it was, it reads vse.toml itself: mended by now
         assert said.code == 0
-        wait(lambda: daemons.over(request))
+        until(lambda: daemons.over(request))
         assert daemons.services()[0].state == "working"
         assert daemons.in_state(State.DONE) == 5
 
@@ -192,12 +190,12 @@ def test_what_goes_to_an_element_that_is_gone_from_the_file_waits_until_it_is_ba
     daemons.toml.write_text("")
     with daemons.daemon():
         request = daemons.ask(5)
-        wait(lambda: len(daemons.services()) == 1)
+        until(lambda: len(daemons.services()) == 1)
         before_s = daemons.services()[0].beat_s
-        wait(lambda: daemons.services()[0].beat_s > before_s)
+        until(lambda: daemons.services()[0].beat_s > before_s)
         assert daemons.in_state(State.QUEUED) == 5
         daemons.toml.write_text(daemons.good)
-        wait(lambda: daemons.over(request))
+        until(lambda: daemons.over(request))
         assert daemons.in_state(State.DONE) == 5
         assert all(not one.failures for one in daemons.site.queue.get(range(1, 50)).values())
 
@@ -207,16 +205,16 @@ def test_one_started_with_a_bad_file_waits_until_it_is_right(daemons, what):
     daemons.set(daemons.good.replace("slots = 8", "slotz = 8"))
     daemons.gate.touch()
     with daemons.started(what=what) as process:
-        wait(lambda: any(one["event"] == "service.paused" for one in daemons.events()), 120.0)
+        until(lambda: any(one["event"] == "service.paused" for one in daemons.events()), 120.0)
         (paused,) = [one for one in daemons.events() if one["event"] == "service.paused"]
         assert "unknown key 'slotz'" in json.dumps(paused["error"])
         daemons.set("this is no TOML [")
-        wait(lambda: "not valid TOML" in json.dumps(daemons.events()))
+        until(lambda: "not valid TOML" in json.dumps(daemons.events()))
         assert process.poll() is None
         daemons.set(daemons.good)
-        wait(daemons.services)
+        until(daemons.services)
         request = daemons.ask(2)
-        wait(lambda: daemons.over(request))
+        until(lambda: daemons.over(request))
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     assert daemons.in_state(State.DONE) == 2
@@ -225,16 +223,61 @@ def test_one_started_with_a_bad_file_waits_until_it_is_right(daemons, what):
 def test_one_that_waits_for_a_right_file_ends_when_told(daemons):
     daemons.set(daemons.good + "\n[pools.NOWHERE]\nsize = 1000\n")
     with daemons.started() as process:
-        wait(lambda: "NOWHERE" in json.dumps(daemons.events()), 120.0)
+        until(lambda: "NOWHERE" in json.dumps(daemons.events()), 120.0)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
+
+
+@pytest.fixture
+def on_a_server(own_postgresql: str, tmp_path: Path) -> Iterator[Daemons]:
+    """A site on a PostgreSQL that a test may stop; it runs again afterwards."""
+    with fresh_database(own_postgresql) as url:
+        one = Daemons(tmp_path / "site", url)
+        one.gate.touch()
+        yield one
+        for pid in pids(one):  # of a test that failed
+            os.kill(pid, signal.SIGKILL)
+        one.site.close()
+
+
+def is_told(daemons: Daemons, event: str) -> bool:
+    """Whether a daemon has said that its server is away, and what to do."""
+    told = [json.dumps(one) for one in daemons.events() if one["event"] == event]
+    return any("see that its server runs" in one for one in told)
+
+
+@pytest.mark.parametrize("what", ["serve stager", "serve --no-door"])
+def test_one_started_while_its_server_is_down_waits_and_serves_what_was_asked_before(on_a_server, what):
+    request = on_a_server.ask(3)
+    stop_postgresql(on_a_server.url)
+    with on_a_server.started(what=what) as process:
+        until(lambda: is_told(on_a_server, "service.paused"), process=process)
+        start_postgresql(on_a_server.url)
+        until(lambda: on_a_server.over(request), process=process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert on_a_server.in_state(State.DONE) == 3
+
+
+def test_one_whose_server_is_restarted_goes_on_with_what_it_had_in_hand(on_a_server):
+    on_a_server.gate.unlink()
+    with on_a_server.daemon() as process:
+        request = on_a_server.ask(3)
+        until(lambda: on_a_server.in_state(State.RUNNING) == 3)
+        stop_postgresql(on_a_server.url)
+        until(lambda: is_told(on_a_server, "service.failed"), process=process)
+        start_postgresql(on_a_server.url)
+        on_a_server.gate.touch()
+        until(lambda: on_a_server.over(request), process=process)
+        assert not [one for one in on_a_server.site.queue.get(range(1, 50)).values() if one.failures]
+    assert on_a_server.in_state(State.DONE) == 3
 
 
 def test_status_of_another_process_tells_of_the_pause(daemons):
     """`vse status` with settings of its own still sees the row."""
     with daemons.daemon():
         daemons.set("this is no TOML [")
-        wait(lambda: daemons.services()[0].state == "paused")
+        until(lambda: daemons.services()[0].state == "paused")
         elsewhere = daemons.root / "elsewhere.toml"
         elsewhere.write_text(daemons.good)
         for words in (("status",), ("stager", "list")):
@@ -249,7 +292,7 @@ def test_what_needs_a_restart_is_said_and_the_rest_applied(daemons):
     with daemons.daemon():
         changed = daemons.good.replace("sqlite:///var/vse.db", "sqlite:///var/other.db")
         daemons.set(changed.replace("slots = 8", "slots = 3"))
-        wait(lambda: daemons.services()[0].slots == 3)
+        until(lambda: daemons.services()[0].slots == 3)
         assert daemons.services()[0].notes == "database"
         assert not (daemons.root / "var/other.db").exists()
         elsewhere = daemons.root / "elsewhere.toml"
@@ -260,7 +303,7 @@ def test_what_needs_a_restart_is_said_and_the_rest_applied(daemons):
 def test_sigterm_puts_back_what_runs_and_ends_with_0(daemons):
     with daemons.daemon() as process:
         request = daemons.ask(3)
-        wait(lambda: daemons.in_state(State.RUNNING) == 3)
+        until(lambda: daemons.in_state(State.RUNNING) == 3)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     assert daemons.in_state(State.QUEUED) == 3
@@ -269,22 +312,22 @@ def test_sigterm_puts_back_what_runs_and_ends_with_0(daemons):
     assert daemons.events()[-1]["event"] == "service.ended"
     daemons.gate.touch()
     with daemons.daemon():
-        wait(lambda: daemons.over(request))
+        until(lambda: daemons.over(request))
     assert daemons.in_state(State.DONE) == 3
 
 
 def test_killed_and_started_again_it_goes_on_and_its_commands_are_gone(daemons):
     with daemons.daemon() as process:
         request = daemons.ask(3)
-        wait(lambda: daemons.in_state(State.RUNNING) == 3 and len(pids(daemons)) == 3)
+        until(lambda: daemons.in_state(State.RUNNING) == 3 and len(pids(daemons)) == 3)
         process.kill()
         process.wait()
     assert len(pids(daemons)) == 3
     orphans = pids(daemons)
     with daemons.daemon():
-        wait(lambda: not orphans & pids(daemons))
+        until(lambda: not orphans & pids(daemons))
         daemons.gate.touch()
-        wait(lambda: daemons.over(request))
+        until(lambda: daemons.over(request))
     assert daemons.in_state(State.DONE) == 3
     assert not list((daemons.root / "var/scratch/external").glob("*"))
 
@@ -304,11 +347,11 @@ def pids(daemons: Daemons) -> set[int]:
 def test_two_daemons_share_the_slots_and_move_each_file_once(daemons):
     daemons.set(daemons.good.replace("slots = 8", "slots = 4"))
     with daemons.daemon(), daemons.daemon():
-        wait(lambda: len(daemons.services()) == 2)
+        until(lambda: len(daemons.services()) == 2)
         request = daemons.ask(20)
-        wait(lambda: daemons.in_state(State.RUNNING) == 4)
+        until(lambda: daemons.in_state(State.RUNNING) == 4)
         daemons.gate.touch()
-        wait(lambda: daemons.over(request))
+        until(lambda: daemons.over(request))
     assert daemons.in_state(State.DONE) == 20
     assert all(len(daemons.site.queue.attempts_of(key)) == 1 for key in range(1, 21))
     told = [
@@ -327,7 +370,7 @@ def test_metrics_memory_and_a_plugin_switched_on_and_off_while_it_runs(daemons):
         daemons.gate.touch()
         with daemons.daemon("--set", f"monitor.metrics={address}", "--set", "monitor.memory_bytes=1000"):
             request = daemons.ask(2)
-            wait(lambda: daemons.over(request))
+            until(lambda: daemons.over(request))
             with urllib.request.urlopen(f"http://{address}/metrics") as answer:
                 text = answer.read().decode()
             moved = [line for line in text.splitlines() if line.startswith("vse_transfer_attempts_total")]
@@ -343,7 +386,7 @@ def test_metrics_memory_and_a_plugin_switched_on_and_off_while_it_runs(daemons):
             assert status.cluster == "SITE_status"
             assert status.values["rss"] > 10_000
             daemons.set(daemons.good)
-            wait(lambda: silent(receiver))
+            until(lambda: silent(receiver))
 
 
 def silent(receiver: socket.socket) -> bool:
@@ -378,7 +421,7 @@ def test_a_stager_that_an_error_ended_is_started_again_and_systemd_is_told(daemo
         thread.start()
         assert systemd.recv(100) == b"READY=1"
         request = daemons.ask(2)
-        wait(lambda: daemons.over(request))
+        until(lambda: daemons.over(request))
         stop.set()
         thread.join(20)
         assert systemd.recv(100) == b"STOPPING=1"
@@ -390,7 +433,7 @@ def test_all_in_one_serves_and_stages_and_ends_with_0(daemons):
     daemons.gate.touch()
     with daemons.daemon(what="serve") as process:
         request = daemons.ask(2)
-        wait(lambda: daemons.over(request))
+        until(lambda: daemons.over(request))
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
 
@@ -427,9 +470,9 @@ def test_a_site_moves_over_from_afdsmgrd_with_its_own_script(daemons):
     good.write_text("alien:///alice/1.root tree:/aodTree\nalien:///alice/2.root\n")
     bad.write_text("alien:///alice/1.root tree:/aodTree\nalien:///alice/bad.root\n")
     with daemons.daemon():
-        wait(lambda: not good.exists())
+        until(lambda: not good.exists())
         status = bad.with_name("bad.txt.status.jsonl")
-        wait(lambda: status.exists() and '"corrupt": true' in status.read_text())
+        until(lambda: status.exists() and '"corrupt": true' in status.read_text())
     assert bad.exists()
     found = daemons.site.catalogue.resolve([Lfn("/alice/1.root")]).one(Lfn("/alice/1.root"))
     assert found.contents == ("/aodTree", 42)

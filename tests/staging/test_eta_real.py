@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from support.door_site import TOKEN, eventually, files_of
+from support.door_site import TOKEN, files_of
 from support.staging_site import BASE, StagingSite, file_element
+from support.waiting import until
 from vse.config.settings import DataManagement, ElementSettings
 from vse.demo.wan import WideArea
 from vse.doors.http.access import DoorAccess
@@ -84,7 +85,7 @@ def _ask_along(
     whole: list[tuple[float, Estimate]] = []
     for some in range(8, FILES, 12):
         enough = functools.partial(lambda number: site.queue.tallies()[State.DONE].files >= number, some)
-        assert eventually(enough, 60)
+        until(enough)
         transfers = [site.queue.of_lfn(_name(n))[0] for n in range(12, FILES, 25)]
         for one in transfers:
             if one.state not in (State.QUEUED, State.RUNNING):

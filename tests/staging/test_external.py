@@ -7,7 +7,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.staging_site import StagingSite, file_element
+from support.waiting import until
 from vse.config.settings import ExternalSettings
 from vse.model import Lfn
 from vse.staging.external import Answer, External, parse_answer, words_of
@@ -102,15 +102,15 @@ class ExternalSite(StagingSite):
         wanted = Wanted(0, None, tree, share="afdsmgrd", given_source=url)
         return self.queue.enqueue("LOCAL", {lfn: wanted})[lfn]
 
-    def run_until(self, transfer: int, *states: State, timeout_s: float = 60.0) -> None:
+    def state(self, transfer: int) -> State:
+        return self.queue.get([transfer])[transfer].state
+
+    def run_until(self, transfer: int, *states: State) -> None:
         stop = threading.Event()
         thread = threading.Thread(target=self.stager().run, args=(stop,))
         thread.start()
         try:
-            deadline_s = time.monotonic() + timeout_s
-            while self.queue.get([transfer])[transfer].state not in states:
-                assert time.monotonic() < deadline_s, self.queue.get([transfer])[transfer]
-                time.sleep(0.02)
+            until(lambda: self.state(transfer) in states, told=lambda: self.queue.get([transfer])[transfer])
         finally:
             stop.set()
             thread.join()
@@ -195,9 +195,7 @@ def test_a_stop_ends_the_command_and_puts_the_file_back(site):
     stop = threading.Event()
     thread = threading.Thread(target=site.stager().run, args=(stop,))
     thread.start()
-    deadline_s = time.monotonic() + 60
-    while not pid.exists() and time.monotonic() < deadline_s:
-        time.sleep(0.02)
+    until(pid.exists)
     stop.set()
     thread.join()
     assert not Path(f"/proc/{pid.read_text().strip()}").exists()

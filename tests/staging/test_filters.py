@@ -10,7 +10,7 @@ import textwrap
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 
 from support.command_line import InProcess
 from support.two_elements import KeptReaders, TwoElements, readers
+from support.waiting import until
 from vse.app.site import Site
 from vse.app.stage import stage_dataset
 from vse.errors import BadSettings, NoSuchEntry, VseError
@@ -391,7 +392,7 @@ def test_what_a_filter_has_started_ends_with_it(place: Place) -> None:
     place.add()
     place.stage_one(made("X"))
     assert place.local(made("X")).is_file()
-    _until(lambda: not _alive(int(pid.read_text())))
+    until(lambda: not _alive(int(pid.read_text())))
 
 
 def test_a_stop_ends_a_filter_and_puts_the_transfer_back(place: Place) -> None:
@@ -405,11 +406,11 @@ def test_a_stop_ends_a_filter_and_puts_the_transfer_back(place: Place) -> None:
     stop = threading.Event()
     thread = threading.Thread(target=site.stager().run, args=(stop, [request]))
     thread.start()
-    _until(lambda: pid.is_file() and pid.read_text() != "")
+    until(lambda: pid.is_file() and pid.read_text() != "")
     stop.set()
     thread.join(20)
     assert not thread.is_alive()
-    _until(lambda: not _alive(int(pid.read_text())))
+    until(lambda: not _alive(int(pid.read_text())))
     (transfer,) = site.queue.of_lfn(made("X"))
     assert (transfer.state, transfer.failures) == ("queued", 0)
     assert place.nothing_remains()
@@ -475,13 +476,6 @@ def test_permissions_of_a_virtual_name_are_those_of_its_directory(place: Place) 
     place.add()
     guarded = site.lookup_for(Identity.of_process())
     assert guarded.stat([made("TIGHT")]).one(made("TIGHT")).target == str(SOURCE)
-
-
-def _until(true: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline_s, "it did not happen"
-        time.sleep(0.02)
 
 
 def _alive(pid: int) -> bool:

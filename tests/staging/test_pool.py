@@ -442,7 +442,7 @@ def test_a_full_disk_makes_room_for_what_comes(make, tmp_path):
             site.pool.reservations.reserve("LOCAL", Lfn("/more"), 6_000_000, "anna", holder=site.holder)
         (tmp_path / "local" / "foreign").unlink()
         (tmp_path / "local" / "new").unlink()
-        site.pool.reservations.release("LOCAL", Lfn("/new"))
+        site.pool.reservations.release("LOCAL", [Lfn("/new")])
         site.confirm_sound()
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from servers.disk import small_disk
 from support.command_line import InProcess
 from support.two_elements import KeptReaders, TwoElements, readers
+from vse.app.pool import Upkeep
 from vse.app.site import Site
 from vse.app.stage import stage_dataset
 from vse.errors import BadRequest, ChecksumMismatch, NoSuchFile, Unreadable
@@ -152,6 +154,32 @@ def test_what_is_too_old_goes(place: Place) -> None:
     place.quarantine.trim("LOCAL")
     assert place.quarantine.of(first) == []
     assert place.kept() == {}
+
+
+def test_what_is_too_old_goes_by_itself(place: Place) -> None:
+    place.open(quarantine="max_age_s = 100")
+    first = place.add("a.root", BROKEN)
+    place.stage()
+    place.now_s += 101
+    upkeep = Upkeep(place.site, lambda _: None, lambda: place.now_s)
+    upkeep.round()
+    assert (place.quarantine.of(first), place.kept()) == ([], {})
+
+
+def test_evidence_does_not_crowd_out_files(place: Place) -> None:
+    """Found by an hour of soaking: 622 damaged files filled the disk, and nothing came any more."""
+    disk_bytes = 2_000_000
+    with small_disk(place.root / "local", disk_bytes):
+        place.open()
+        for number in range(30):
+            place.add(f"bad{number:02}.root", BROKEN * 60)  # together more than the disk holds
+        place.stage("bad*")
+        assert 0 < sum(map(len, place.kept().values())) <= disk_bytes / 20
+        assert len(place.quarantine.newest()) == len(place.kept())
+        good = place.add("good.dat", bytes(disk_bytes * 9 // 10))
+        place.stage("good*")
+        assert (place.root / "local" / good[1:]).stat().st_size == disk_bytes * 9 // 10
+        place.site.close()
 
 
 def test_it_may_be_off(place: Place) -> None:

@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from support.staging_site import BASE, StagingSite, file_element, start_stager
+from support.waiting import until
 from vse.db.tables import attempts, replicas, request_items, transfers
 from vse.errors import BadRequest, Interrupted, NoSuchElement, NoSuchEntry
 from vse.model import DatasetQuery, Lfn
@@ -156,15 +157,10 @@ def test_a_running_file_that_is_cancelled_leaves_nothing(
     worker.start()
     assert gate.asked.acquire(timeout=10)
     site.staging.cancel(request)
-    deadline_s = time.monotonic() + 60
-    gate_opened = False
-    while worker.is_alive():
-        assert time.monotonic() < deadline_s
-        (transfer,) = site.queue.of_lfn(lfn)
-        if transfer.state is State.CANCELLED and not gate_opened:
-            gate.let_go.set()
-            gate_opened = True
-        worker.join(0.02)
+    until(lambda: site.queue.of_lfn(lfn)[0].state is State.CANCELLED or not worker.is_alive())
+    gate.let_go.set()
+    worker.join(60)
+    assert not worker.is_alive()
     assert not site.local(lfn).exists() or site.places(lfn) == ["LOCAL", "REMOTE"]
     assert site.partials() == []
     site.close()
@@ -245,10 +241,7 @@ def test_an_idle_stager_takes_up_what_comes_when_it_is_woken(site: StagingSite) 
     worker.start()
     site.ask()
     stager.wake()
-    deadline_s = time.monotonic() + 60
-    while not site.staged():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
+    until(site.staged)
     stop.set()
     worker.join(10)
     assert not worker.is_alive()
@@ -415,10 +408,7 @@ def test_ctrl_c_puts_everything_back_and_leaves_no_partial_file(tmp_path: Path) 
     child = start(tmp_path)
     assert child.stdout is not None
     child.stdout.readline()
-    deadline_s = time.monotonic() + 60
-    while site.queue.tallies()[State.DONE].files < 3:
-        assert time.monotonic() < deadline_s
-        time.sleep(0.005)
+    until(lambda: site.queue.tallies()[State.DONE].files >= 3, process=child)
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=30)
     assert b"KeyboardInterrupt" in errors

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from support.lying_files import LyingServer, lying_server
 from support.staging_site import BASE, DATA, StagingSite, file_element, http_element
+from support.waiting import until
 from vse.errors import (
     ChecksumMismatch,
     GivenUp,
@@ -29,8 +29,8 @@ from vse.errors import (
 from vse.model import Contents, Lfn, ReplicaState
 from vse.staging.values import ItemState, RequestState
 from vse.storage.element import Elements, ReadSource
-from vse.transfer.lifecycle import Policy, State
-from vse.transfer.queue import Queue
+from vse.testing.postgresql import fresh_database, start_postgresql, stop_postgresql
+from vse.transfer.lifecycle import State
 
 GOOD = os.urandom(3_000_000)
 LIAR = f"{BASE}/liar.dat"
@@ -184,60 +184,34 @@ def test_a_read_that_never_returns_keeps_no_slot(tmp_path: Path, monkeypatch: py
     assert site.local(f"{BASE}/b-fine.dat").read_bytes() == GOOD
     assert isinstance(reasons(site, f"{BASE}/a-hangs.dat")[0], Stalled)
     site.elements.let_go.set()
-    deadline_s = time.monotonic() + 60
-    while site.partials():
-        assert time.monotonic() < deadline_s, "the read that came back left something behind"
-        time.sleep(0.01)
+    until(lambda: not site.partials(), what="the read that came back leaves nothing behind")
     assert not site.local(f"{BASE}/a-hangs.dat").exists()
     assert site.staging.get([request])[0].state is RequestState.FAILED
     site.close()
 
 
-class AwayAtTimes(Queue):
-    """A faulty wrapper: while it is away, every call fails, as at a database that is restarted."""
-
-    away = False
-
-    def _stay(self) -> None:
-        if self.away:
-            raise StorageFault("look at the queue", "the database is away")
-
-    def claim(self, *given: Any) -> Any:
-        self._stay()
-        return super().claim(*given)
-
-    def report(self, *given: Any) -> Any:
-        self._stay()
-        return super().report(*given)
-
-
 @pytest.mark.slow
-def test_what_a_stager_had_in_hand_when_its_database_went_away_is_taken_over(tmp_path: Path) -> None:
+def test_what_a_stager_had_in_hand_when_its_database_went_away_is_taken_over(
+    tmp_path: Path, own_postgresql: str
+) -> None:
     """It ends with the error; it must not go on telling that it lives."""
-    site = StagingSite(tmp_path, settings={"slots": 1, "lease_s": 2.0})
-    site.elements = hanging = Hanging(site.elements)
-    site.queue = queue = AwayAtTimes(site.database, Policy.of(site.settings))
-    site.add({"hangs.dat": GOOD})
-    request = site.ask()
-    ended: list[VseError] = []
-
-    def work() -> None:
-        try:
-            site.work([request])
-        except VseError as error:
-            ended.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    assert hanging.reached.wait(60)
-    queue.away = True
-    hanging.let_go.set()
-    thread.join(60)
-    assert [type(error) for error in ended] == [StorageFault]
-    queue.away = False
-    site.work([request])
-    assert site.local(f"{BASE}/hangs.dat").read_bytes() == GOOD
-    site.close()
+    with fresh_database(own_postgresql) as url:
+        site = StagingSite(tmp_path, settings={"slots": 1}, url=url)
+        site.elements = hanging = Hanging(site.elements)
+        site.add({"hangs.dat": GOOD})
+        request = site.ask()
+        with ThreadPoolExecutor(1) as other:
+            ended = other.submit(site.work, [request])
+            assert hanging.reached.wait(60)
+            stop_postgresql(url)
+            hanging.let_go.set()
+            assert isinstance(ended.exception(60), StorageFault)
+        start_postgresql(url)
+        site.work([request])
+        (transfer,) = site.queue.of_lfn(Lfn(f"{BASE}/hangs.dat"))
+        assert (transfer.state, transfer.attempts, transfer.failures) == (State.DONE, 2, 0)
+        assert site.local(f"{BASE}/hangs.dat").read_bytes() == GOOD
+        site.close()
 
 
 @pytest.mark.slow

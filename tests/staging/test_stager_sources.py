@@ -9,7 +9,7 @@ import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from servers.certificates import make_certificates
 from servers.xrootd import xrootd
 from support.lying_files import lying_server
 from support.staging_site import BASE, StagingSite, file_element, http_element, start_stager
+from support.waiting import until
 from vse.config.settings import DataManagement, ElementSettings
 from vse.errors import BadRequest, ChecksumMismatch, OnTape, SourceUnavailable, StorageFault, VseError
 from vse.model import Lfn, NewFile
@@ -224,11 +225,7 @@ def test_kill_9_in_the_middle_and_the_next_stager_reads_only_the_rest(tmp_path: 
         site = StagingSite(tmp_path, elements=elements)
         site.add({"half.dat": GOOD}, "WEB", write=False)
         child = start_stager(tmp_path, {"web_port": server.port}, stdout=subprocess.PIPE)
-        deadline_s = time.monotonic() + 60
-        while sum(path.stat().st_size for path in kept(site)) < MB:
-            assert time.monotonic() < deadline_s
-            assert child.poll() is None
-            time.sleep(0.02)
+        until(lambda: sum(path.stat().st_size for path in kept(site)) >= MB, process=child)
         child.kill()
         child.wait()
         assert child.stdout is not None
@@ -383,7 +380,7 @@ def test_a_file_on_tape_is_asked_for_holds_no_slot_and_comes(tmp_path: Path, mem
         return transfer.state is State.WAITING
 
     while worker.is_alive():
-        wait_for(lambda: waits() or not worker.is_alive())
+        until(lambda: waits() or not worker.is_alive())
         (transfer,) = site.queue.of_lfn(LFN)
         if transfer.state is State.WAITING:
             assert isinstance(transfer.error, OnTape)
@@ -407,10 +404,3 @@ def test_a_copy_on_disk_is_read_before_one_on_tape(tmp_path: Path, memory: None)
     assert transfer.source == f"mem://disk{LFN}"
     assert store_at("atape").files[LFN].locality is Locality.TAPE
     site.close()
-
-
-def wait_for(met: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 60
-    while not met():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)

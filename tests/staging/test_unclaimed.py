@@ -58,6 +58,18 @@ def test_it_goes_once_its_stager_cannot_be_at_work_any_more(scene: Scene) -> Non
     assert scene.remove() == 0
 
 
+def test_it_goes_although_the_clock_was_ahead_before(scene: Scene) -> None:
+    scene.clock.now_s += 86400
+    assert scene.unclaimed.remove() == 1
+    scene.clock.now_s -= 86400
+    request = scene.site.ask()
+    assert scene.site.queue.claim("stager that dies", 1, SLOTS)
+    scene.path.write_bytes(b"content")
+    scene.site.staging.cancel(request)
+    assert scene.remove(LEASE_S / 2) == 0
+    assert scene.remove(LEASE_S) == 1
+
+
 def test_what_the_catalogue_knows_stays(scene: Scene) -> None:
     scene.site.add_replica(scene.lfn, b"content", "LOCAL")
     assert scene.remove() == 0

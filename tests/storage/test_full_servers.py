@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ from servers.disk import make_read_only, small_disk
 from servers.sftp import sftp
 from servers.webdav import apache, nginx
 from servers.xrootd import xrootd
+from support.waiting import until
 from vse import errors
 from vse.config.settings import ProtocolSettings
 from vse.storage.contract import Driver
@@ -99,10 +99,8 @@ def test_a_full_disk(small: Small) -> None:
     if small.kind in TOLD:
         assert isinstance(caught.value, errors.StorageFull)
         assert "Make room there" in str(caught.value)
-    until_s = time.monotonic() + 10  # nginx clears a body when it has noticed that its client is gone
-    while files_on(small.disk) != ["before.bin"] and time.monotonic() < until_s:
-        time.sleep(0.05)
-    assert files_on(small.disk) == ["before.bin"]
+    # nginx clears a body when it has noticed that its client is gone
+    until(lambda: files_on(small.disk) == ["before.bin"], told=lambda: files_on(small.disk))
     # There is room again: nothing of the attempt is in the way.
     store(small.driver, f"{small.base}/new/large.bin", small_file, adler32(small_file))
     assert fetch(small.driver, f"{small.base}/new/large.bin") == small_file

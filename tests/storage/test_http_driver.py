@@ -9,7 +9,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +24,7 @@ from servers.certificates import Certificates, make_certificates
 from servers.tls import tls_before
 from support.raw_answers import LyingServer, answer
 from support.served_door import TOKEN, Served
+from support.waiting import until
 from vse import errors
 from vse.config.settings import ProtocolSettings
 from vse.storage.drivers.http import HttpDriver
@@ -197,10 +197,7 @@ def test_a_killed_writer_leaves_nothing_on_the_server(served: Served) -> None:
         assert writer.stdout.readline() == "most\n"
         writer.send_signal(signal.SIGKILL)
         writer.wait(30)
-    deadline_s = time.monotonic() + 60
-    while (left := list(served.directory.rglob("*.part"))) and time.monotonic() < deadline_s:
-        time.sleep(0.01)
-    assert left == []
+    until(lambda: not list(served.directory.rglob("*.part")))
     driver = HttpDriver(section, 10.0)
     assert not is_there(driver, "/data/d/a.bin")
     store(driver, "/data/d/a.bin", b"again")

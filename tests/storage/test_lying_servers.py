@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from support.raw_answers import RESET, STALL, Answer, answer, lying
+from support.waiting import until
 from vse import errors
 from vse.model import Checksum
 from vse.testing.drivers import fetch, pattern
@@ -164,9 +165,7 @@ def test_closing_a_reader_ends_a_read_that_stalls() -> None:
 
         thread = threading.Thread(target=read)
         thread.start()
-        deadline = time.monotonic() + 60
-        while not reader._answers and time.monotonic() < deadline:
-            pass
+        until(lambda: reader._answers)
         started_s = time.monotonic()
         reader.close()
         thread.join(10)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from support.waiting import until
 from vse.config.settings import ElementSettings
 from vse.errors import BadSettings, Denied, NoSuchFile, ServerFault, SourceUnavailable, Stalled, VseError
 from vse.model import Space
@@ -172,10 +173,8 @@ def test_a_slow_server_yields_unknown_in_time_and_its_answer_later(tmp_path: Pat
         assert first.space == UNKNOWN
         assert isinstance(first.error, Stalled)
         hold.set()
-        until_s = time.monotonic() + 60
-        while (later := known.of(slow)).error is not None:
-            assert time.monotonic() < until_s
-        assert later.space == Space(100, 80)
+        until(lambda: known.of(slow).error is None)
+        assert known.of(slow).space == Space(100, 80)
 
 
 class Scripted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Iterator
 
@@ -10,6 +9,7 @@ import pytest
 
 from servers.certificates import make_certificates
 from servers.tape import TapeServer, tape
+from support.waiting import until
 from vse import errors
 from vse.config.settings import ProtocolSettings
 from vse.storage.contract import Driver, Locality
@@ -89,7 +89,4 @@ def test_what_cannot_come_says_why(base: str, server: TapeServer) -> None:
 
 def _until(driver: Driver, path: str, *, on_disk: bool) -> None:
     """Wait for a request to be done: the server's own programs run a moment later."""
-    until_s = time.monotonic() + 60
-    while (driver.poll([path]).one(path) in (Locality.DISK, Locality.DISK_AND_TAPE)) != on_disk:
-        assert time.monotonic() < until_s
-        time.sleep(0.05)
+    until(lambda: (driver.poll([path]).one(path) in (Locality.DISK, Locality.DISK_AND_TAPE)) == on_disk)

@@ -9,11 +9,13 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from servers.certificates import make_certificates
 from servers.xrootd import XrootdServer, free_port, xrootd
+from support.waiting import until
 from vse import errors
 from vse.config.settings import ProtocolSettings
 from vse.model import Checksum
@@ -219,13 +221,13 @@ def test_a_server_that_is_down_silent_or_dies_in_mid_file_fails_in_seconds() -> 
             upload.write(data)
             upload.commit()
         server.start()
-        deadline_s = time.monotonic() + 60
-        while True:
-            try:
-                assert driver.stat(["/data/a.bin"]).one("/data/a.bin").size_bytes == len(data)
-                break
-            except errors.SourceUnavailable:
-                assert time.monotonic() < deadline_s
+
+        def size_bytes() -> int | None:
+            with suppress(errors.SourceUnavailable):
+                return driver.stat(["/data/a.bin"]).one("/data/a.bin").size_bytes
+            return None
+
+        assert until(size_bytes) == len(data)
         assert not is_there(driver, "/data/b.bin")
     assert time.monotonic() - started_s < 25
 
@@ -261,10 +263,7 @@ def test_what_a_killed_upload_left_is_dropped_by_the_server() -> None:
             "os.kill(os.getpid(), 9)\n"
         )
         assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
-        deadline_s = time.monotonic() + 60
-        while list((server.data / ".vse-partial").iterdir()):
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
+        until(lambda: not list((server.data / ".vse-partial").iterdir()))
         assert not (server.data / "a.bin").exists()
 
 

@@ -31,15 +31,25 @@ def ensure_sqlite(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-@pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[str]:
-    """Start a server on a socket of its own; yield the URL of its first database."""
+def _server() -> Iterator[str]:
     pytest.importorskip("psycopg", reason="the extra 'postgresql' is not installed")
     programs = server_programs()
     if programs is None:
         pytest.skip("no PostgreSQL server is installed")
     with running_postgresql(programs) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """Start a server on a socket of its own; yield the URL of its first database."""
+    yield from _server()
+
+
+@pytest.fixture(scope="module")
+def own_postgresql() -> Iterator[str]:
+    """The URL of a database on a server of the module's own: its tests may stop that, and start it again."""
+    yield from _server()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import socket
-import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,13 +78,3 @@ MakeSite = Callable[..., Site]
 
 def adler32(data: bytes) -> str:
     return f"{zlib.adler32(data):08x}"
-
-
-def eventually(holds: Callable[[], bool], wait_s: float = 10.0) -> bool:
-    """Wait until ``holds()``, at most ``wait_s``; return whether it came true."""
-    deadline_s = time.monotonic() + wait_s
-    while not holds():
-        if time.monotonic() > deadline_s:
-            return False
-        time.sleep(0.01)
-    return True

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -49,14 +47,3 @@ def environment_of(client: Any) -> dict[str, Any]:
 
     look.__module__ = "__main__"  # sent as code: workers do not have the tests
     return dict(client.submit(look, pure=False).result(timeout=30))
-
-
-def until(done: Callable[[], Any], timeout_s: float = 60.0) -> Any:
-    """Wait for a condition; return what it gave."""
-    end_s = time.monotonic() + timeout_s
-    while time.monotonic() < end_s:
-        answer = done()
-        if answer:
-            return answer
-        time.sleep(0.05)
-    raise AssertionError(f"not within {timeout_s} s")

@@ -10,7 +10,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from support.elastic import until
+from support.waiting import until
 
 WORKER = ("-m", "distributed.cli.dask_worker")
 

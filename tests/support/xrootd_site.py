@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ import sqlalchemy as sa
 from servers.xrootd import free_port
 from support.command_line import clean_environment
 from support.other_user import with_our_python
+from support.waiting import until
 from vse.app.site import Site
 from vse.app.xrootd import XrootdOpening
 from vse.app.xrootd_setup import setup_for, write_setup
@@ -176,12 +176,7 @@ class XrootdSite:
         return process
 
     def await_(self, condition: Callable[[], bool], what: str, within_s: float = READY_S) -> None:
-        until_s = time.monotonic() + within_s
-        while not condition():
-            assert time.monotonic() < until_s, (
-                f"not within {within_s:.0f} s: {what}\n{self.xrootd_log[-2000:]}"
-            )
-            time.sleep(0.02)
+        until(condition, within_s, what=what, told=lambda: self.xrootd_log[-2000:])
 
     # -- what came of it -------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from support.waiting import until
 from vse.errors import Interrupted, Unreadable
 from vse.model import Contents, Lfn
 from vse.transfer.abort import Abort
@@ -206,10 +207,7 @@ def test_no_reader_outlives_its_stager(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30, check=False)
     pid = int(done.stdout)
-    deadline_s = time.monotonic() + 60
-    while _alive(pid):
-        assert time.monotonic() < deadline_s, "the reader lives on"
-        time.sleep(0.02)
+    until(lambda: not _alive(pid), what="the reader ends with its pool")
 
 
 def _alive(pid: int) -> bool:

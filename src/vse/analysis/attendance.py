@@ -21,6 +21,27 @@ _LISTEN_S = 10.0
 _MARK_EVERY_S = 0.01
 
 
+def unreachable() -> tuple[type[Exception], ...]:
+    """Return what calls of a client raise where the scheduler, or the worker they are for, is gone.
+
+    Lost connections are `OSError`, and so are answers that take too long.
+    """
+    from concurrent.futures import CancelledError
+
+    from distributed.client import ClosedClientError
+    from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
+
+    return OSError, CancelledError, ClosedClientError, KilledWorker, NoValidWorkerError, NoWorkerError
+
+
+async def workers_of(client: Any) -> dict[str, dict[str, Any]]:
+    """Return what the scheduler knows of each worker, by its address. Raises what `unreachable` says."""
+    scheduler = client.scheduler
+    if scheduler is None:
+        raise ConnectionError("the client is closed")
+    return dict((await scheduler.identity(n_workers=-1))["workers"])
+
+
 class Seen(NamedTuple):
     """A worker that was looked at. ``status``: Dask's, or `GONE`; ``sights`` None: it does not answer."""
 
@@ -44,19 +65,19 @@ class Attendance:
         news are known to be heard, and who left since then is struck off it.
         """
         topic = str(self._client.id)
-        self._client.subscribe_topic("all", self._hear)
-        self._client.subscribe_topic(topic, self._mark)
-        with suppress(Exception):  # a scheduler that is gone is noticed by whoever waits for workers
+        with suppress(*unreachable()):  # a scheduler that is gone is noticed by whoever waits for workers
+            self._client.subscribe_topic("all", self._hear)
+            self._client.subscribe_topic(topic, self._mark)
             async with asyncio.timeout(_LISTEN_S):
                 while not self._listens.is_set():
                     await self._client.scheduler.log_event(topic=topic, msg={"action": "vse-listens"})
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._listens.wait(), _MARK_EVERY_S)
-            known = (await self._client.scheduler.identity(n_workers=-1))["workers"]
+                known = await workers_of(self._client)
             for worker in known:
                 if worker not in self._left:
                     self._tell(Event("joined", worker))
-        self._client.unsubscribe_topic(topic)
+            self._client.unsubscribe_topic(topic)
 
     def _mark(self, _: object) -> None:
         self._listens.set()
@@ -76,8 +97,8 @@ async def look_at(client: Any, workers: Sequence[str], script: str) -> dict[str,
     """Return what is to be seen of these workers; empty where the scheduler does not answer."""
     try:
         async with asyncio.timeout(ANSWER_S):
-            known = (await client.scheduler.identity(n_workers=-1))["workers"]
-    except Exception:
+            known = await workers_of(client)
+    except unreachable():
         return {}
     here = [worker for worker in workers if worker in known][:MOST_ASKED]
     seen = {worker: Seen(GONE) for worker in workers if worker not in known}
@@ -88,7 +109,7 @@ async def look_at(client: Any, workers: Sequence[str], script: str) -> dict[str,
 
 
 async def _sights_of(client: Any, worker: str, script: str) -> list[Sight] | None:
-    with suppress(Exception):
+    with suppress(*unreachable()):
         async with asyncio.timeout(ANSWER_S):
             told = await client.run(look, script, workers=[worker], on_error="ignore")
             return list(told[worker]) if worker in told else None

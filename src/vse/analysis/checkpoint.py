@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vse.analysis.pickling import dumps
 from vse.analysis.script import ScriptSource, load_source
 from vse.errors import BadRequest
 
@@ -107,7 +108,7 @@ class Checkpoint:
             lfn: (file.tree, file.entries, file.size_bytes, list(file.ranges))
             for lfn, file in self.files.items()
         }
-        data = pickle.dumps((_FORMAT, self.source.digest, files, output), protocol=5)
+        data = dumps((_FORMAT, self.source.digest, files, output))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_name(f".{self.path.name}.partial")
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

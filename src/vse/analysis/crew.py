@@ -7,12 +7,22 @@ import math
 import os
 import pickle
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from vse.analysis.attendance import GONE, MOST_ASKED, PAUSED, Attendance, Seen, look_at
+from vse.analysis.attendance import (
+    GONE,
+    MOST_ASKED,
+    PAUSED,
+    Attendance,
+    Seen,
+    look_at,
+    unreachable,
+    workers_of,
+)
 from vse.analysis.harvest import Harvester
 from vse.analysis.ledger import Failure
 from vse.analysis.packetizer import Packet, Packetizer
@@ -103,11 +113,16 @@ class Crew:
         self._longest_s = 0.0
         self._looking = False
         self._look_at_s = 0.0
+        self._watched: Any = None
 
     # Who is there
 
     def watch(self) -> None:
-        self.client.sync(Attendance(self.client, self.tell).begin)
+        """Hear who comes and goes; again where the connection was lost, and with it what was to be heard."""
+        connection = self.client.scheduler_comm
+        if connection is not None and connection is not self._watched:
+            self._watched = connection
+            self.client.sync(Attendance(self.client, self.tell).begin)
 
     def joined(self, worker: str) -> None:
         if worker not in self.members and worker not in self.stalled:
@@ -128,7 +143,7 @@ class Crew:
         if worker in self.members:
             futures = list(self._without(worker, None).values())
         if futures:
-            asyncio.run_coroutine_threadsafe(self._cancel(futures), self.client.loop.asyncio_loop)
+            self.in_loop(self._cancel(futures))
 
     def _drop(self, worker: str, culprits: Mapping[int, Failure] | None = None) -> dict[int, Task]:
         """Do everything again that only this worker has; return its tasks.
@@ -149,7 +164,11 @@ class Crew:
 
     def undo(self, worker: str, partials: list[int]) -> None:
         """Partial results of a worker are gone: what they hold is to be processed again."""
-        for packet in self.partials.lost(partials):
+        self.undone(worker, self.partials.lost(partials))
+
+    def undone(self, worker: str, packets: list[Packet]) -> None:
+        """What a worker has done is in no partial result that counts: it is to be processed again."""
+        for packet in packets:
             before = self.packetizer.ledger.entries_done
             self.packetizer.undone(packet)
             gone = before - self.packetizer.ledger.entries_done
@@ -161,8 +180,18 @@ class Crew:
         names = [*self.shares, *(name for name in here if name not in self.shares)]
         return {name: self.shares.get(name, 0) + here.get(name, 0) for name in names}
 
+    def in_loop(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begin ``work`` in the client's event loop, in the order of the calls; what it raises is told."""
+
+        def ended(done: Future[None]) -> None:
+            error = None if done.cancelled() else done.exception()
+            if error is not None:
+                self.tell(Event("broke", error))
+
+        asyncio.run_coroutine_threadsafe(work, self.client.loop.asyncio_loop).add_done_callback(ended)
+
     async def _cancel(self, futures: list[Any]) -> None:
-        with suppress(Exception):
+        with suppress(*unreachable()):
             await self.client.cancel(futures)
 
     # Who is silent
@@ -188,20 +217,19 @@ class Crew:
         if silent and not self._looking and now > self._look_at_s:
             self._looking = True
             longest = [worker for _, worker in sorted(silent)[:MOST_ASKED]]
-            asyncio.run_coroutine_threadsafe(self._look(longest), self.client.loop.asyncio_loop)
+            self.in_loop(self._look(longest))
 
     def _end(self, worker: str, culprits: Mapping[int, Failure] | None) -> None:
         """A worker hangs: others get what it had, and its nanny starts another in its place."""
         self.stalled[worker] = self._without(worker, culprits)
-        asyncio.run_coroutine_threadsafe(self._restart(worker), self.client.loop.asyncio_loop)
+        self.in_loop(self._restart(worker))
 
     def _without(self, worker: str, culprits: Mapping[int, Failure] | None) -> dict[int, Any]:
         """Go on without a worker, and what it was asked for; return the futures of its tasks."""
         asked = [one.future for one in self.partials.of(worker) if one.future is not None]
         futures = {number: task.future for number, task in self._drop(worker, culprits).items()}
         if asked:
-            loop = self.client.loop.asyncio_loop
-            asyncio.run_coroutine_threadsafe(self.harvester.give_up(asked), loop)
+            self.in_loop(self.harvester.give_up(asked))
         return futures
 
     async def _look(self, workers: list[str]) -> None:
@@ -266,13 +294,12 @@ class Crew:
         """A paused worker does nothing, and what it has would wait for ever: others do it."""
         futures = self._without(worker, {})
         self.paused[worker] = self.paused.get(worker, 0) + 1
-        loop = self.client.loop.asyncio_loop
-        asyncio.run_coroutine_threadsafe(self._relieve(worker, list(futures.values())), loop)
+        self.in_loop(self._relieve(worker, list(futures.values())))
 
     async def _relieve(self, worker: str, futures: list[Any]) -> None:
         """What the worker holds of this analysis is of no use any more, and may be what fills its memory."""
         await self._cancel(futures)
-        with suppress(Exception):
+        with suppress(*unreachable()):
             await self.client.run(forget, self.run, workers=[worker], on_error="ignore")
 
     def _patience_s(self, member: _Member) -> float:
@@ -283,15 +310,16 @@ class Crew:
 
     async def _restart(self, worker: str) -> None:
         """Let its nanny start another in its place; without a nanny it may come back by itself."""
-        with suppress(Exception):
-            known = (await self.client.scheduler.identity(n_workers=-1))["workers"]
-            if known[worker]["nanny"] is None:
+        with suppress(*unreachable()):
+            known = (await workers_of(self.client)).get(worker)
+            if known is None or known["nanny"] is None:
                 return
             # Ending itself is a matter of a moment where only the user's code hangs; a nanny waits seconds.
             await self.client.run(os._exit, 1, workers=[worker], wait=False, on_error="ignore")
             await asyncio.sleep(LAST_WORDS_S)
             if worker in self.stalled:
-                await self.client.restart_workers([worker], timeout=30, raise_for_error=False)
+                with suppress(KeyError):  # Dask's answer for one that has left meanwhile
+                    await self.client.restart_workers([worker], timeout=30, raise_for_error=False)
 
     def late(self, number: int) -> None:
         """A task is answered that nobody waits for: its worker is back, and its answer is void."""
@@ -339,7 +367,7 @@ class Crew:
         if not member.tasks:
             member.heard_s = time.monotonic()
         member.tasks[number] = sum(packet.entries for packet in packets)
-        asyncio.run_coroutine_threadsafe(self._follow(number, future), self.client.loop.asyncio_loop)
+        self.in_loop(self._follow(number, future))
 
     async def _follow(self, number: int, future: Any) -> None:
         """Bring the answer of a task into the loop; of a cancelled one, nobody will want it."""
@@ -382,8 +410,7 @@ class Crew:
         for worker, member in self.members.items():
             member.tasks.clear()
             self.undo(worker, [partial.number for partial in self.partials.of(worker)])
-        loop = self.client.loop.asyncio_loop
-        asyncio.run_coroutine_threadsafe(self._cancel([task.future for task in tasks.values()]), loop)
+        self.in_loop(self._cancel([task.future for task in tasks.values()]))
 
     def release(self) -> None:
         """Cancel what is with workers, let them forget what they hold; the client stays as it was."""
@@ -391,11 +418,10 @@ class Crew:
 
         if self.client.status != "running":
             return
-        with suppress(Exception):
-            self.client.unsubscribe_topic("all")
         futures = [task.future for task in self.tasks.values()]
         self.tasks = {}
-        with suppress(Exception):
+        with suppress(*unreachable()):
+            self.client.unsubscribe_topic("all")
             if futures:
                 self.client.cancel(futures)
             for worker in {partial.worker for partial in self.partials.filled} & set(self.members):

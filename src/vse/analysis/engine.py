@@ -9,7 +9,6 @@ Files may arrive while it runs (`Feed`), workers may come and go, and a `Checkpo
 
 from __future__ import annotations
 
-import asyncio
 import math
 import pickle
 import queue
@@ -17,6 +16,8 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,12 +132,9 @@ class _Run:
         self.closed = self.paused = self.stopping = False
         self.begun = time.monotonic()
         self.worker_seen_at = self.scheduler_seen_at = self.begun
-        self.told_at = 0.0
+        self.told_at = self.collecting_took_s = 0.0
         self.collected_at = self.written_at = self.begun
-        self.collecting = False
-        self.collecting_took_s = 0.0
-        self.barren = 0
-        self.unwritten = False
+        self.collecting, self.unwritten, self.barren = False, False, 0
         self.history: deque[tuple[float, int]] = deque(maxlen=50)
 
     # The loop
@@ -169,16 +167,12 @@ class _Run:
         self.crew.release()
 
     def _take_events(self) -> None:
-        try:
-            event: Event | None = self.events.get(timeout=self.options.progress_every_s)
-        except queue.Empty:
-            return
-        while event is not None:
-            getattr(self, f"_on_{event.kind}")(event)
-            try:
-                event = self.events.get_nowait()
-            except queue.Empty:
-                event = None
+        wait_s = self.options.progress_every_s
+        with suppress(queue.Empty):
+            while True:
+                event = self.events.get(timeout=wait_s)
+                getattr(self, f"_on_{event.kind}")(event)
+                wait_s = 0.0
 
     def _on_pause(self, event: Event) -> None:
         self.paused = event.value
@@ -202,6 +196,7 @@ class _Run:
     def _check_cluster(self, now: float) -> None:
         if self.client.status == "running":
             self.scheduler_seen_at = now
+            self.crew.watch()
         elif now - self.scheduler_seen_at > min(SCHEDULER_SILENCE_S, self.options.no_workers_s):
             raise self._lost("the scheduler is gone", "start a scheduler with workers and try again")
         if self.packetizer.workers or self.paused:
@@ -306,10 +301,14 @@ class _Run:
         self.packet_count += len(reply.answers)
         for packet in task.packets[len(reply.answers) :]:
             self.packetizer.untried(packet)
-        self.partials.answered(task.partial, done)
+        if not self.partials.answered(task.partial, done):  # another task that added to it has crashed
+            self.crew.undone(task.worker, done)
 
     def _on_crashed(self, event: Event) -> None:
-        """The task ended outside of the user's code; its accumulator may hold what nobody answered for."""
+        """The task ended outside of the user's code; its accumulator may hold what nobody answered for.
+
+        It is cancelled where the connection to the scheduler was lost, which is no packet's fault.
+        """
         error: Exception = event.value
         if isinstance(error, BadScript) and event.task in self.crew.tasks:
             raise error
@@ -317,7 +316,10 @@ class _Run:
         if task is None:
             return
         for packet in task.packets:
-            self.packetizer.unreadable(packet, describe(error, self.script.source))
+            if isinstance(error, CancelledError):
+                self.packetizer.untried(packet)
+            else:
+                self.packetizer.unreadable(packet, describe(error, self.script.source))
         self.crew.undo(task.worker, [task.partial])
 
     # Partial results
@@ -337,22 +339,21 @@ class _Run:
         whole = self.partials.whole()
         if whole:
             self.collecting = True
-            asyncio.run_coroutine_threadsafe(self._harvest(whole), self.client.loop.asyncio_loop)
+            self.harvester.ask(whole)
+            self.crew.in_loop(self._harvest(whole, (1 + self.barren) * self.options.stall_s))
 
     @property
     def _waits(self) -> bool:
         """Whether there is nothing to do but to wait for files, or for who paused it."""
         return self.paused or self.stopping or not self.packetizer.has_work
 
-    async def _harvest(self, whole: list[Any]) -> None:
-        limit_s = (1 + self.barren) * self.options.stall_s
-        try:
-            async with asyncio.timeout(limit_s):
-                harvest = await self.harvester.collect(whole, as_tree=self.barren < MOST_TREES)
-        except TimeoutError:
-            never = [one.number for one in whole if one.future is None or not one.future.done()]
-            harvest = Harvest([one.number for one in whole], None, never)
+    async def _harvest(self, whole: list[Any], limit_s: float) -> None:
+        harvest = await self.harvester.collect(whole, limit_s, as_tree=self.barren < MOST_TREES)
         self.events.put(Event("harvested", harvest))
+
+    def _on_broke(self, event: Event) -> None:
+        """Something has a defect: to go on would be to wait for ever."""
+        raise event.value
 
     def _on_harvested(self, event: Event) -> None:
         harvest: Harvest = event.value

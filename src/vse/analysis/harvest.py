@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from vse.analysis.attendance import unreachable
+from vse.analysis.ledger import Failure
 from vse.analysis.partials import Partial
 from vse.analysis.script import ScriptSource
-from vse.analysis.worker_partials import Spoiled, add_up, take
+from vse.analysis.worker_partials import PartialGone, Spoiled, add_up, take
 
 FAN_IN = 8
 MOST_FETCHED = 2
@@ -46,7 +49,7 @@ class Harvest(NamedTuple):
 
 
 class Harvester:
-    """Collects for one analysis. `collect` runs in the client's event loop."""
+    """Collects for one analysis. `ask` and `collect` are called in turns."""
 
     def __init__(self, client: Any, run: str, source: ScriptSource, most_bytes: int) -> None:
         self._client = client
@@ -61,13 +64,46 @@ class Harvester:
         key = f"{self._run}-{function.__name__}-{self._count}"
         return self._client.submit(function, *args, key=key, pure=False, priority=SOON, **where)
 
-    async def collect(self, partials: list[Partial], as_tree: bool = True) -> Harvest:
-        """Add up and fetch. ``as_tree`` False: one by one, where the tree found no place."""
-        numbers = [partial.number for partial in partials]
+    def ask(self, partials: Sequence[Partial]) -> None:
+        """Ask workers for what they hold.
+
+        From when this returns, a collection tells what became of it, also where its worker goes before the
+        collection begins. Called in the thread that owns ``partials``.
+        """
         for partial in partials:
             if partial.future is None:
                 place = {"workers": [partial.worker], "allow_other_workers": True}
                 partial.future = self._submit(take, self._run, partial.number, self._source, **place)
+
+    async def collect(self, partials: Sequence[Partial], limit_s: float, as_tree: bool = True) -> Harvest:
+        """Add up and fetch what was asked for; runs in the client's event loop.
+
+        Ends after ``limit_s`` whatever happens: what was not handed over until then is lost. ``as_tree``
+        False: one by one, where the tree found no place. What is no fault of the cluster is raised.
+        """
+        numbers = [partial.number for partial in partials]
+        with_their_workers: tuple[type[Exception], ...] = (*unreachable(), PartialGone)
+        spoiled = None
+        try:
+            async with asyncio.timeout(limit_s):
+                try:
+                    parts, took_s = await self._fetch(partials, as_tree)
+                    return Harvest(numbers, parts, [], took_s=took_s)
+                except with_their_workers:
+                    # where a worker died, Dask has just tried to take anew what it held
+                    for partial in partials:
+                        await partial.future.exception()
+        except TimeoutError:
+            pass
+        except Spoiled as error:
+            spoiled = error
+        except MemoryError:
+            spoiled = Spoiled(Failure("there is no memory left to fetch it"), too_big=True)
+        lost = [one.number for one in partials if one.future.status != "finished"]
+        return Harvest(numbers, None, [] if spoiled else lost, spoiled)
+
+    async def _fetch(self, partials: Sequence[Partial], as_tree: bool) -> tuple[list[bytes], float]:
+        """Return the sums, and in which time, once all workers had handed over, they came."""
         sums = [partial.future for partial in partials]
         self._sums = []
         while as_tree and len(sums) > MOST_FETCHED:
@@ -76,26 +112,12 @@ class Harvester:
                 for first in range(0, len(sums), FAN_IN)
             ]
             self._sums += sums
-        try:
-            for partial in partials:
-                await partial.future.exception()
-            begun = time.monotonic()
-            parts = [await one for one in sums]
-            return Harvest(numbers, parts, [], took_s=time.monotonic() - begun)
-        except Spoiled as error:
-            return Harvest(numbers, None, [], error)
-        except (Exception, asyncio.CancelledError):
-            lost = [partial.number for partial in partials if not await _is_there(partial.future)]
-            return Harvest(numbers, None, lost)
+        for partial in partials:
+            await partial.future.exception()
+        begun = time.monotonic()
+        return [await one for one in sums], time.monotonic() - begun
 
     async def give_up(self, asked: list[Any]) -> None:
         """Stop waiting for these partial results, and for all sums: who should give them does not answer."""
-        with suppress(Exception):
+        with suppress(*unreachable()):
             await self._client.cancel([*asked, *self._sums])
-
-
-async def _is_there(future: Any) -> bool:
-    """Whether a worker still holds what ``take`` gave; where it died, Dask has just tried to take it anew."""
-    with suppress(Exception, asyncio.CancelledError):
-        await future.exception()
-    return bool(future.status == "finished")

@@ -17,12 +17,13 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Literal
 
+from vse.analysis.report import left_out
 from vse.analysis.report_effort import short_name
 from vse.model import Closing
 
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 MOST_HISTOGRAMS = 24
 MOST_BINS = 240
 MOST_MAP_BINS = 40
+MOST_WORKERS = 200
+MOST_GONE = 10
+MOST_REASONS = 50
+MOST_PLACES = 3
 DRAW_EVERY_S = 2.0
 _WATCHED_S = 10.0
 _MAX_ORDER_BYTES = 1000
@@ -94,7 +99,7 @@ class LivePage(Closing):
         state = progress_as_dict(news)
         state["byte_rate"] = self._bytes.hear(now_s, {"": float(news.read_bytes)})[""]
         rates = self._rates.hear(now_s, {name: float(count) for name, count in news.workers.items()})
-        state["workers"] = [*_workers(news, rates)]
+        state["workers"], state["more_workers"] = _workers(news, rates)
         watched = now_s - self._asked_s < _WATCHED_S
         if news.output is not None and watched and now_s - self._drawn_s > DRAW_EVERY_S:
             self._drawn_s = now_s
@@ -118,13 +123,31 @@ class LivePage(Closing):
             self.change("failed", note)
             return
         histograms = drawable(result.output)
-        left_out = [
-            *(f"{lfn}: {reason}" for lfn, reason in (*result.broken, *result.missing)),
-            *(f"{one.lfn}, entry {one.start}: {one.failure.message}" for one in result.failed),
+        reasons = left_out(result)
+        told = [
+            {
+                "amount": one.amount,
+                "reason": one.reason,
+                "places": one.places[:MOST_PLACES],
+                "more": max(0, len(one.places) - MOST_PLACES),
+            }
+            for one in reasons[:MOST_REASONS]
         ]
+        end = {
+            "histograms": histograms,
+            "complete": result.complete,
+            "too_big": result.too_big,
+            "left_out": told,
+            "more_reasons": max(0, len(reasons) - MOST_REASONS),
+            "entries_done": result.entries_processed,
+            "entries_failed": result.entries_failed,
+            "elapsed_s": result.wall_s,
+            "rate": result.rate,
+            "eta_s": None,
+        }
         self.change("done", note)
         with self._lock:
-            self._state |= {"histograms": histograms, "left_out": left_out[:50], "eta_s": 0.0}
+            self._state |= end
 
     def close(self) -> None:
         """Stop serving; a page that is open gets the end before, for which up to two seconds are given."""
@@ -251,19 +274,28 @@ def progress_as_dict(news: Progress) -> dict[str, Any]:
     }
 
 
-def _workers(news: Progress, rates: dict[str, float]) -> Iterator[dict[str, Any]]:
+def _workers(news: Progress, rates: dict[str, float]) -> tuple[list[dict[str, Any]], int]:
+    """Return the workers to show, first those that are there, then those that went; and how many more."""
     known = {effort.name: effort for effort in news.efforts}
-    for name in sorted({*news.workers, *known}):
+    names = sorted({*news.workers, *known})
+    gone = [name for name in names if name in known and known[name].left_s is not None]
+    there = sorted({*names} - {*gone})
+    shown = [*there[:MOST_WORKERS], *sorted(gone, key=lambda name: -known[name].entries)[:MOST_GONE]]
+    rows = []
+    for name in shown:
         effort = known.get(name)
-        yield {
-            "name": short_name(name),
-            "entries": effort.entries if effort else news.workers[name],
-            "rate": rates.get(name, 0.0),
-            "read_bytes": effort.read_bytes if effort else None,
-            "failures": effort.failures if effort else 0,
-            "left": effort is not None and effort.left_s is not None,
-            "drained": effort.drained if effort else "",
-        }
+        rows.append(
+            {
+                "name": short_name(name),
+                "entries": effort.entries if effort else news.workers[name],
+                "rate": rates.get(name, 0.0),
+                "read_bytes": effort.read_bytes if effort else None,
+                "failures": effort.failures if effort else 0,
+                "left": effort is not None and effort.left_s is not None,
+                "drained": effort.drained if effort else "",
+            }
+        )
+    return rows, len(names) - len(shown)
 
 
 def drawable(output: Any) -> list[dict[str, Any]]:
@@ -273,7 +305,10 @@ def drawable(output: Any) -> list[dict[str, Any]]:
     drawn: list[dict[str, Any]] = []
     for name, histogram in histograms(output):
         if histogram.ndim <= 2 and len(drawn) < MOST_HISTOGRAMS:
-            found = _spectrum(histogram) if histogram.ndim == 1 else _map(histogram)
+            try:
+                found = _spectrum(histogram) if histogram.ndim == 1 else _map(histogram)
+            except Exception as error:  # whatever a histogram is made of, the analysis goes on
+                found = {"kind": "none", "note": f"cannot be drawn: {error}", "total": 0.0}
             drawn.append({"name": name, **found})
     return drawn
 

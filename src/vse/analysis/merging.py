@@ -11,6 +11,10 @@ import sys
 from collections.abc import MutableMapping, MutableSet
 from typing import Any
 
+from vse.analysis import merging_histograms
+
+_ONE_BEHIND_THE_OTHER = "return an awkward array for values that go one behind the other"
+
 
 class Unmergeable(TypeError):
     """Two outputs cannot be added; the message says where and why."""
@@ -23,9 +27,10 @@ class TooBig(MemoryError):
 def merge(total: Any, part: Any, where: str = "the output") -> Any:
     """Return the sum of ``total`` and ``part``; both may be changed and must not be used again.
 
-    Mappings key by key, sets by union, lists and awkward arrays one behind the other (in no given
-    order); numbers, numpy arrays, histograms and anything else that has ``+`` by that. Strings, None
-    and booleans must be equal. Raises `Unmergeable`.
+    Mappings key by key, sets by union, lists, awkward arrays and pandas tables one behind the other (in no
+    given order); numbers, numpy arrays of one shape, histograms and anything else that has ``+`` by that.
+    Strings, None and booleans must be equal. Raises `Unmergeable`, and `MemoryError`, which leaves half of
+    it added.
     """
     if part is None:
         return total
@@ -45,15 +50,43 @@ def merge(total: Any, part: Any, where: str = "the output") -> Any:
 
 
 def _add(total: Any, part: Any, where: str) -> Any:
-    if type(total).__module__.partition(".")[0] == "awkward":
-        import awkward as ak
-
-        return ak.concatenate([total, part])
+    kind = type(total).__module__.partition(".")[0]
     try:
-        return total + part
+        if kind == "awkward":
+            return sys.modules[kind].concatenate([total, part])
+        if kind == "pandas":
+            return sys.modules[kind].concat([total, part])
+        if kind == "numpy" and getattr(total, "shape", ()) != getattr(part, "shape", ()):
+            raise ValueError(
+                f"shapes {total.shape} and {getattr(part, 'shape', ())}: {_ONE_BEHIND_THE_OTHER}"
+            )
+        return _add_histograms(total, part) if merging_histograms.is_histogram(total) else total + part
+    except MemoryError:
+        raise
     except Exception as error:
         kinds = f"{type(total).__name__} and {type(part).__name__}"
         raise Unmergeable(f"{where}: {kinds} cannot be added ({error})") from error
+
+
+def _add_histograms(total: Any, part: Any) -> Any:
+    try:
+        return total + part
+    except ValueError as error:
+        if len(total.axes) != len(part.axes) or total.storage_type is not part.storage_type:
+            raise
+        try:
+            return merging_histograms.add(total, part)
+        except ValueError as reason:
+            raise reason from error
+
+
+def in_order(output: Any) -> Any:
+    """Return an output in which nothing shows in what order its histograms' categories were met."""
+    if isinstance(output, MutableMapping):
+        for key, value in output.items():
+            output[key] = in_order(value)
+        return output
+    return merging_histograms.in_order(output) if merging_histograms.is_histogram(output) else output
 
 
 def sizes(output: Any, where: str = "the output") -> list[tuple[int, str]]:
@@ -66,7 +99,7 @@ def sizes(output: Any, where: str = "the output") -> list[tuple[int, str]]:
 def _size_bytes(value: Any) -> int:
     if isinstance(value, list | tuple | set | frozenset) and value:
         return sys.getsizeof(value) + len(value) * _size_bytes(next(iter(value)))
-    if type(value).__module__.partition(".")[0] in ("hist", "boost_histogram"):
+    if merging_histograms.is_histogram(value):
         value = value.view(flow=True)
     return int(getattr(value, "nbytes", 0) or sys.getsizeof(value))
 

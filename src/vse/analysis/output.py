@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import numbers
-import pickle
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vse.analysis.fit import PeakFit, fit_peak
+from vse.analysis.pickling import dumps_with
 from vse.analysis.plots import histograms, is_mass_spectrum, save_histogram, save_mass_plot
 from vse.analysis.result import AnalysisResult
 from vse.analysis.script import Script
@@ -19,7 +20,8 @@ def save(result: AnalysisResult, directory: Path, script: Script) -> list[Path]:
     """Write ``histograms.root``, a picture of each histogram, ``result.json`` and what else there is.
 
     ``directory`` is made where missing; files of an earlier run are replaced, each in one step.
-    Arrays go to ``arrays.npz``; what fits nowhere else to ``others.pickle``. Returns what was written.
+    Arrays go to ``arrays.npz``; what fits nowhere else to ``others.pickle``, with the classes
+    of the script that are in it. Returns what was written.
     """
     directory.mkdir(parents=True, exist_ok=True)
     found = dict(histograms(result.output))
@@ -33,7 +35,7 @@ def save(result: AnalysisResult, directory: Path, script: Script) -> list[Path]:
     if arrays:
         written.append(_write_arrays(directory / "arrays.npz", arrays))
     if others:
-        written.append(_write_whole(directory / "others.pickle", pickle.dumps(others)))
+        written.append(_write_whole(directory / "others.pickle", dumps_with(script.modules, others)))
     content = result.to_dict() | {
         "output": scalars,
         "histograms": {name: float(_sum(histogram)) for name, histogram in found.items()},
@@ -127,7 +129,7 @@ def _sort_out(output: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     others: dict[str, Any] = {}
 
     def visit(value: Any, name: str) -> Any:
-        if hasattr(value, "items"):
+        if isinstance(value, Mapping):
             return {
                 str(key): visit(item, f"{name}.{key}" if name else str(key)) for key, item in value.items()
             }

@@ -55,13 +55,18 @@ class Partials:
         partial.open_tasks += 1
         return partial.number
 
-    def answered(self, number: int, done: list[Packet]) -> None:
-        """A task was answered; ``done`` of it is in the accumulator."""
+    def answered(self, number: int, done: list[Packet]) -> bool:
+        """A task was answered; ``done`` of it is in the accumulator.
+
+        False where that was given up meanwhile: what was done is as lost as what it held before.
+        """
         partial = self._all.get(number)
-        if partial is not None:
-            partial.open_tasks -= 1
-            partial.packets += done
-            self._forget_if_empty(partial)
+        if partial is None:
+            return False
+        partial.open_tasks -= 1
+        partial.packets += done
+        self._forget_if_empty(partial)
+        return True
 
     def seal(self) -> None:
         """Let no further task add to what there is now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from vse.analysis.resonances import Excess, find_excesses
 
 INK, BLUE, RED, GREY = "#1b1b1f", "#2f6fb5", "#c8381e", "#7a7f87"
 FORMATS = ("png", "svg")
+MOST_OF_A_HEADING = 56
+MOST_NAMED_BINS = 20
 _STYLE = {
     "font.family": "sans-serif",
     "font.sans-serif": ["TeX Gyre Heros", "Helvetica", "Arial", "DejaVu Sans"],
@@ -78,36 +81,87 @@ def save_mass_plot(
 
 
 def save_histogram(histogram: Any, stem: Path, name: str, fit: PeakFit | None = None) -> list[Path]:
-    """Draw a histogram of one dimension (or a map of two); nothing is drawn for more."""
+    """Draw a histogram of one dimension (or a map of two); nothing is drawn for more.
+
+    One that cannot be drawn (an axis without bins, an edge at infinity) gives a picture that says so.
+    """
     if histogram.ndim > 2:
         return []
-    import mplhep
+    try:
+        with drawn(9, 5.8) as figure:
+            axes = figure.subplots()
+            _check_axes(histogram)
+            if histogram.ndim == 2:
+                _draw_map(figure, axes, histogram)
+            elif fit is not None:
+                _draw_fit(axes, histogram, fit)
+            else:
+                _draw_bins(axes, histogram)
+            axes.set_title(_short(name), loc="left", fontsize=14, fontweight="bold", parse_math=False)
+            return save(figure, stem)
+    except Exception as error:  # whatever a histogram is made of, the result of the analysis is not lost
+        return _save_note(f"{_short(name)} cannot be drawn: {error}", stem)
 
-    with drawn(9, 5.8) as figure:
-        axes = figure.subplots()
-        if histogram.ndim == 2:
-            _draw_map(figure, axes, histogram, name)
-        elif fit is not None:
-            _draw_fit(axes, histogram, fit)
-            axes.set_title(name, loc="left", fontsize=14, fontweight="bold")
-        else:
-            mplhep.histplot(histogram, ax=axes, color=BLUE, histtype="fill", alpha=0.25)
-            mplhep.histplot(histogram, ax=axes, color=BLUE, yerr=False, linewidth=1.3)
-            axes.set_title(name, loc="left", fontsize=14, fontweight="bold")
-            axes.set_title(f"{_total(histogram):,.0f} entries", loc="right", fontsize=12, color=GREY)
-            axes.set_xlabel(str(histogram.axes[0].label or histogram.axes[0].name or "value"), loc="right")
-            axes.set_ylabel("Entries / bin", loc="top")
-            axes.set_ylim(bottom=0)
+
+def _check_axes(histogram: Any) -> None:
+    for axis in histogram.axes:
+        if not len(axis):
+            raise ValueError("an axis of it has no bins")
+        if not np.isfinite(np.asarray(axis.edges, float)).all():
+            raise ValueError("an axis of it ends at infinity")
+
+
+def _save_note(text: str, stem: Path) -> list[Path]:
+    with drawn(9, 1.2) as figure:
+        lines = "\n".join(textwrap.wrap(text, 90))
+        figure.text(0.5, 0.5, lines, ha="center", va="center", color=GREY, parse_math=False)
         return save(figure, stem)
 
 
-def _draw_map(figure: Any, axes: Any, histogram: Any, name: str) -> None:
+def _draw_bins(axes: Any, histogram: Any) -> None:
+    import mplhep
+
+    mplhep.histplot(histogram, ax=axes, color=BLUE, histtype="fill", alpha=0.25, flow="none")
+    mplhep.histplot(histogram, ax=axes, color=BLUE, yerr=False, linewidth=1.3, flow="none")
+    if str(histogram.kind).endswith("MEAN"):
+        axes.set_ylabel("Mean", loc="top")
+    else:
+        axes.set_ylabel("Entries / bin", loc="top")
+        axes.set_title(counted(histogram), loc="right", fontsize=12, color=GREY)
+    axes.set_xlabel(axis_label(histogram.axes[0]) or "value", loc="right")
+    axes.margins(x=0)
+    if np.min(histogram.values(), initial=0) >= 0:  # weights may be negative
+        axes.set_ylim(bottom=0)
+
+
+def _draw_map(figure: Any, axes: Any, histogram: Any) -> None:
     horizontal, vertical = histogram.axes
     mesh = axes.pcolormesh(horizontal.edges, vertical.edges, np.asarray(histogram.values()).T, cmap="cividis")
     figure.colorbar(mesh, ax=axes, label="Entries / bin")
-    axes.set_title(name, loc="left", fontsize=14, fontweight="bold")
-    axes.set_xlabel(str(horizontal.label or horizontal.name), loc="right")
-    axes.set_ylabel(str(vertical.label or vertical.name), loc="top")
+    axes.set_title(counted(histogram), loc="right", fontsize=12, color=GREY)
+    axes.set_xlabel(axis_label(horizontal), loc="right")
+    axes.set_ylabel(axis_label(vertical), loc="top")
+    for axis, side in ((horizontal, axes.xaxis), (vertical, axes.yaxis)):
+        if axis.traits.discrete and len(axis) <= MOST_NAMED_BINS:
+            side.set_ticks(axis.centers, [str(one) for one in axis])
+            side.set_tick_params(which="minor", length=0)
+
+
+def axis_label(axis: Any) -> str:
+    """The label of an axis, or its name; one whose mathematics cannot be set, as it was written."""
+    from matplotlib.mathtext import MathTextParser
+
+    label = str(axis.label or axis.name or "")
+    try:
+        MathTextParser("path").parse(label)
+    except ValueError:
+        return label.replace("$", r"\$")
+    return label
+
+
+def _short(text: str) -> str:
+    """A heading that leaves room for the count beside it."""
+    return text if len(text) <= MOST_OF_A_HEADING else text[: MOST_OF_A_HEADING - 1].rstrip() + "…"
 
 
 class drawn:  # noqa: N801 - a context manager
@@ -140,8 +194,11 @@ def save(figure: Any, stem: Path) -> list[Path]:
     return paths
 
 
-def _total(histogram: Any) -> float:
-    return float(np.sum(histogram.values()))
+def counted(histogram: Any) -> str:
+    """``1,234 entries``, and how many lie beyond the axis."""
+    inside, everything = (float(np.sum(histogram.values(flow=flow))) for flow in (False, True))
+    outside = everything - inside
+    return f"{inside:,.0f} entries" + (f", {outside:,.0f} outside" if outside >= 0.5 else "")
 
 
 def _draw_spectrum(axes: Any, histogram: Any, title: str, note: str) -> None:
@@ -164,9 +221,10 @@ def _draw_spectrum(axes: Any, histogram: Any, title: str, note: str) -> None:
     ticks = [tick for tick in (0.5, 1, 2, 5, 10, 20, 50, 100, 200) if edges[0] <= tick <= edges[-1]]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_formatter("")
-    axes.set_xlabel(str(histogram.axes[0].label), loc="right")
+    axes.set_xlabel(axis_label(histogram.axes[0]), loc="right")
     axes.set_ylabel("Entries / GeV", loc="top")
-    axes.set_title(title or "Mass spectrum", loc="left", fontsize=15, fontweight="bold")
+    heading = _short(title or "Mass spectrum")
+    axes.set_title(heading, loc="left", fontsize=15, fontweight="bold", parse_math=False)
     axes.set_title(f"{values.sum():,.0f} entries{note and f', {note}'}", loc="right", fontsize=12, color=GREY)
 
 
@@ -252,7 +310,7 @@ def _draw_fit(axes: Any, histogram: Any, fit: PeakFit) -> None:
     axes.set_title(f"{fit.entries:,.0f} entries in this range", loc="right", fontsize=12, color=GREY)
     axes.set_xlim(fit.window)
     axes.set_ylim(0, (values / widths * per_bin).max() * 1.18)
-    axes.set_xlabel(str(histogram.axes[0].label or "mass [GeV]"), loc="right")
+    axes.set_xlabel(axis_label(histogram.axes[0]) or "mass [GeV]", loc="right")
     axes.set_ylabel(f"Entries / {per_bin * scale:.2g} {unit}", loc="top")
     handles, labels = axes.get_legend_handles_labels()
     order = [labels.index(name) for name in ("Data", "Fit", "Background")]

@@ -17,13 +17,17 @@ def process_events(script: Script, events: Any, dataset: str = "") -> Any:
 
     With variations it is a `ByVariation`. ``dataset`` is the name among several: the output is kept under
     it, but for coffea's processors, which look at ``events.metadata["dataset"]`` and keep them apart
-    themselves. Raises whatever the script raises, and `BadScript` where it returns nothing.
+    themselves. Raises whatever the script raises, and `BadScript` where it returns nothing, or a tuple.
     """
     found = ByVariation()
     for variation, output in outputs(script.process, script.variations, events):
         if output is None:
             wanted = f"use what {script.name} returned"
             raise BadScript(wanted, "process(events) returned nothing", "end it with: return {...}")
+        if type(output) is tuple:  # one behind the other, as tuples are added, is what nobody wants
+            wanted = f"add up what {script.name} returned"
+            todo = 'return a dict: {"mass": ..., "pairs": ...}'
+            raise BadScript(wanted, f"process(events) returned {len(output)} things without names", todo)
         found[variation] = output
     if script.kind == "rdataframe":
         rdataframe.run_graphs(found)

@@ -28,6 +28,8 @@ _VERSIONS = (
 )
 _MAX_FILES = 200
 _MAX_WORKERS = 50
+_MAX_REASONS = 100
+_MAX_PLACES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,48 @@ class ReportContent:
     made: datetime | None = None
 
 
+@dataclass(slots=True)
+class LeftOut:
+    """All that is not in a result for one reason: which, how much of it, and of how many files."""
+
+    reason: str
+    what: str = ""
+    places: list[str] = field(default_factory=list)
+    lfns: set[str] = field(default_factory=set)
+    entries: int = 0
+    traceback: str = ""
+
+    @property
+    def amount(self) -> str:
+        """``1,250 entries of 3 files``; of whole files ``2 files: did not come``."""
+        files = "1 file" if len(self.lfns) == 1 else f"{len(self.lfns):,} files"
+        if self.what:
+            return f"{files}: {self.what}"
+        return f"1 entry of {files}" if self.entries == 1 else f"{self.entries:,} entries of {files}"
+
+
+def left_out(result: AnalysisResult) -> list[LeftOut]:
+    """Return what is not in the result by its reason: files that did not come, broken ones, entries."""
+    found: dict[tuple[str, str], LeftOut] = {}
+    for what, files in (("did not come", result.missing), ("cannot be read", result.broken)):
+        for lfn, reason in files:
+            one = found.setdefault((what, reason), LeftOut(reason, what))
+            one.places.append(lfn)
+            one.lfns.add(lfn)
+    for item in result.failed:
+        reason = item.failure.message
+        one = found.setdefault(("", reason), LeftOut(reason, traceback=item.failure.traceback))
+        one.places.append(place_text(item.lfn, item.start, item.stop))
+        one.lfns.add(item.lfn)
+        one.entries += item.entries
+    return [*found.values()]
+
+
+def place_text(lfn: str, start: int, stop: int) -> str:
+    """``/lhc/a.root, entry 7``, or ``/lhc/a.root, entries 1,000 to 1,999``."""
+    return f"{lfn}, entry {start:,}" if stop - start == 1 else f"{lfn}, entries {start:,} to {stop - 1:,}"
+
+
 def write_report(path: Path, content: ReportContent) -> Path:
     """Write the report to ``path`` in one step: images and style inside, no link to anything else."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -77,6 +121,7 @@ def write_report(path: Path, content: ReportContent) -> Path:
         "count": "{:,}".format,
         "place": short_name,
     }
+    reasons = left_out(content.result)
     workers = sorted(content.result.efforts, key=lambda worker: (not worker.drained, -worker.entries))
     page = environment.get_template("report.html").render(
         content=content,
@@ -86,10 +131,9 @@ def write_report(path: Path, content: ReportContent) -> Path:
         fits=[_fit_row(name, fit) for name, fit in content.fits.items()],
         files=content.result.files[:_MAX_FILES],
         more_files=max(0, len(content.result.files) - _MAX_FILES),
-        more_failed=sum(
-            max(0, len(some) - _MAX_FILES)
-            for some in (content.result.failed, content.result.broken, content.result.missing)
-        ),
+        left_out=reasons[:_MAX_REASONS],
+        more_reasons=max(0, len(reasons) - _MAX_REASONS),
+        most_places=_MAX_PLACES,
         workers=workers[:_MAX_WORKERS],
         more_workers=max(0, len(workers) - _MAX_WORKERS),
         ideal_s=ideal_s(workers, content.result.wall_s),

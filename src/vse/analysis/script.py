@@ -8,8 +8,8 @@ A script holds one of
   A real ``coffea.processor.ProcessorABC`` gets NanoEvents (of the script's ``schema``), unchanged;
 
 and optionally ``postprocess(output)``, ``branches = [...]`` (names or globs; only these are read),
-``tree = "..."`` and ``variations`` (see `vse.analysis.systematics`). Scripts travel to the workers as text
-and are loaded once for each content.
+``tree = "..."`` and ``variations`` (see `vse.analysis.systematics`). Scripts travel to the workers as text,
+with the modules beside them that they import, and are loaded once for each content.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ import sys
 import traceback
 import types
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from vse.analysis import companions
 from vse.analysis.ledger import Failure
+from vse.analysis.merging import in_order
 from vse.analysis.systematics import NO_VARIATIONS, NOMINAL, Variations, finish
 from vse.errors import BadScript
 
@@ -37,14 +40,18 @@ _PACKAGES = {"coffea": "'virtual-storage-element[coffea]'", "ROOT": "root"}
 
 
 class ScriptSource(NamedTuple):
-    """A script as it travels. ``path`` names it in messages; the file need not be there."""
+    """A script as it travels. ``path`` names it in messages; the file need not be there.
+
+    ``beside``: the user's modules that it imports, packed (`vse.analysis.companions`).
+    """
 
     path: str
     text: str
+    beside: bytes = b""
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(f"{self.path}\0{self.text}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.path}\0{self.text}".encode() + self.beside).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +81,21 @@ class Script:
         doc = sys.modules[_module_name(self.source)].__doc__ or ""
         return doc.strip().partition("\n")[0] or self.name
 
+    @property
+    def modules(self) -> list[types.ModuleType]:
+        """The script, and what is beside it, as far as it was imported."""
+        load_source(self.source)
+        names = [_module_name(self.source), *companions.unpack(self.source.beside)]
+        return [sys.modules[name] for name in names if name in sys.modules]
+
     def finish(self, output: Any) -> Any:
         """Apply the script's ``postprocess``, which may change its argument or return a new one.
 
         It sees the output of one dataset and one variation at a time, as `process` gave it.
         """
-        return output if self.postprocess is None else finish(output, self.postprocess)
+        output = in_order(output)
+        with redirect_stdout(sys.stderr):
+            return output if self.postprocess is None else finish(output, self.postprocess)
 
 
 def load_script(path: Path | str) -> Script:
@@ -90,12 +106,20 @@ def load_script(path: Path | str) -> Script:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise BadScript(f"load the script {path}", str(reason), "give the path of a Python file") from error
-    return load_source(ScriptSource(str(path.absolute()), text))
+    return load_source(ScriptSource(str(path.absolute()), text, companions.find(path, text)))
 
 
-@functools.lru_cache(maxsize=16)
 def load_source(source: ScriptSource) -> Script:
-    """Load a script from its text, once for each content. Raises `BadScript`."""
+    """Load a script from its text, once for each content. Raises `BadScript`.
+
+    What is imported afterwards, or unpickled, is of this script.
+    """
+    companions.turn_to(source.beside, str(Path(source.path).parent))
+    return _load(source)
+
+
+@functools.lru_cache(maxsize=companions.KEPT)
+def _load(source: ScriptSource) -> Script:
     module = _execute(source)
     plain, processor = _entry_points(module, source)
     if processor is not None:
@@ -148,12 +172,10 @@ def _execute(source: ScriptSource) -> types.ModuleType:
     module.__file__ = source.path
     lines = source.text.splitlines(keepends=True)
     linecache.cache[source.path] = (len(source.text), None, lines, source.path)
-    directory = str(Path(source.path).parent)
-    if directory not in sys.path:
-        sys.path.append(directory)
     sys.modules[name] = module
     try:
-        exec(compile(source.text, source.path, "exec"), module.__dict__)  # noqa: S102 - it is the user's code
+        with redirect_stdout(sys.stderr):  # what it prints is in no listing
+            exec(compile(source.text, source.path, "exec"), module.__dict__)  # noqa: S102 - the user's code
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         todo = "correct it and try again"
@@ -161,6 +183,8 @@ def _execute(source: ScriptSource) -> types.ModuleType:
             module_name = (error.name or "").partition(".")[0]
             extra = _PACKAGES.get(module_name, module_name)
             todo = f"install it: pip install {extra}"
+        elif isinstance(error, ImportError) and "relative import" in str(error):
+            todo = "a script is in no package: import what is beside it by its name, as in import cuts"
         raise BadScript(f"load the script {source.path}", describe(error, source).message, todo) from error
     return module
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from vse.analysis.ledger import Failure
 from vse.analysis.merging import TooBig, Unmergeable, check_size, merge
+from vse.analysis.pickling import dumps
 from vse.analysis.script import ScriptSource, describe, load_source
 
 _lock = threading.Lock()
@@ -38,6 +39,10 @@ class Spoiled(Exception):
         self.failure = failure
         self.too_big = too_big
 
+    def __str__(self) -> str:
+        """Short: Dask sends exceptions whose text is long with other arguments than they had."""
+        return self.failure.message[:1000]
+
 
 def accumulate(where: Where, output: Any, source: ScriptSource) -> None:
     """Add ``output`` to an accumulator. Raises `Spoiled`; nothing of this accumulator is of use then.
@@ -48,7 +53,7 @@ def accumulate(where: Where, output: Any, source: ScriptSource) -> None:
     with _lock:
         try:
             if key not in _accumulators:
-                pickle.dumps(output, protocol=5)
+                dumps(output)
                 _accumulators[key] = None
             _accumulators[key] = total = merge(_accumulators[key], output)
             check_size(total, where.most_bytes)
@@ -72,7 +77,8 @@ def take(run: str, number: int, source: ScriptSource) -> bytes:
             raise PartialGone(f"{run}, {number}")
         total = _accumulators.pop((run, number))
     try:
-        return pickle.dumps(total, protocol=5)
+        load_source(source)  # classes of the modules beside it are pickled by their names
+        return dumps(total)
     except Exception as error:
         raise spoiled(error, source) from error
 
@@ -85,7 +91,7 @@ def add_up(source: ScriptSource, most_bytes: int, parts: Sequence[bytes]) -> byt
         for part in parts:
             total = merge(total, pickle.loads(part))  # noqa: S301 - our own worker wrote it
         check_size(total, most_bytes)
-        return pickle.dumps(total, protocol=5)
+        return dumps(total)
     except Exception as error:
         raise spoiled(error, source) from error
 

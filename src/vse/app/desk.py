@@ -43,6 +43,12 @@ class SiteDesk:
     def cancel(self, request_id: int) -> Request:
         return requests.cancel(self._site, request_id, self._me)
 
+    def retry(self, request_id: int) -> Request:
+        return requests.retry(self._site, request_id, self._me)
+
+    def change_priority(self, request_id: int, priority: int) -> Request:
+        return requests.change_priority(self._site, request_id, priority, self._me)
+
 
 def everything_about(site: Site, lfn: Lfn) -> dict[str, Any]:
     """Return all that is known of a file, as JSON: where, when, why not, in a pool, in quarantine."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vse.app.site import Site
 from vse.config.load import FILE_NAME, Loaded, load
 from vse.errors import AlreadyExists, BadRequest, StorageFault
 
+_NAME = re.compile(r"\w[\w.-]*")
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _TEMPLATE = """\
 # A VSE site. `vse config show --origin` prints every setting, its value and where it came from.
 # Relative paths start at the directory of this file.
@@ -90,19 +95,22 @@ def init_site(
     element: str = "LOCAL-DISK",
     door_port: int = 0,
     remote: RemoteSite | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, str] | None = None,
 ) -> Loaded:
-    """Make ``directory`` a site and return its settings.
+    """Make ``directory`` a site with an empty catalogue, and return its settings.
 
-    Raises `AlreadyExists` where it is one, `BadRequest` for a name that cannot be one, `StorageFault`
-    where it cannot be written.
+    ``environment`` and ``flags`` lie over its vse.toml, as in `vse.config.load.load`. Raises `AlreadyExists`
+    where it is a site, `BadRequest` for a name that cannot be one, `StorageFault` where it cannot be written.
     """
     for word in (name, element):
-        if not word or not all(char.isalnum() or char in "-_" for char in word):
-            raise BadRequest(f"name a site or element {word!r}", "names are letters, digits, '-' and '_'")
+        if not _NAME.fullmatch(word):
+            found = "names are letters, digits, '_', and behind the first of them '-' and '.'"
+            raise BadRequest(f"name a site or element {word!r}", found)
     path = directory.absolute() / FILE_NAME
     text = _TEMPLATE.format(
         site=_toml(name),
-        element=element,
+        element=element if _BARE.fullmatch(element) else _toml(element),
         element_value=_toml(element),
         storage=_toml("storage"),
         links=_toml("vse"),
@@ -119,8 +127,36 @@ def init_site(
             f"make a site in {directory}", f"{error.filename} is there", "choose another directory"
         ) from error
     except OSError as error:
-        raise StorageFault(f"make a site in {directory}", f"{error.strerror}: {error.filename}") from error
-    return load(path)
+        raise StorageFault(
+            f"make a site in {directory}", f"{error.strerror}: {error.filename or directory}"
+        ) from error
+    loaded = load(path, environment, flags)
+    _make_catalogue(loaded)
+    return loaded
+
+
+def complete_site(
+    directory: Path, environment: Mapping[str, str] | None = None, flags: Mapping[str, str] | None = None
+) -> Loaded | None:
+    """Make the catalogue of a site that has a vse.toml and not the file of its database, and nothing else.
+
+    None where there is no vse.toml, or nothing is missing.
+    """
+    path = directory.absolute() / FILE_NAME
+    if not path.exists():
+        return None
+    loaded = load(path, environment, flags)
+    with Site.open(loaded) as site:
+        file = site.database_file
+    if file is None or file.exists():
+        return None
+    _make_catalogue(loaded)
+    return loaded
+
+
+def _make_catalogue(loaded: Loaded) -> None:
+    with Site.open(loaded) as site:
+        site.database.close()
 
 
 def _remote_section(remote: RemoteSite) -> str:

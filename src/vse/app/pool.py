@@ -95,13 +95,15 @@ class Upkeep:
         self._told: dict[str, str] = {}
 
     def round(self) -> None:
-        """Do what is due: record reads, compare, make room, copy what is read often."""
+        """Do what is due: record reads, compare, make room, end evidence, copy what is read often."""
         self._try("", self._common)
         by_s = self._watch.jumped_s()
         if by_s:
             self._tell(Tended("", ClockJumped(by_s)))
         for name in self._names():
             self._try(name, partial(self._pool, name, calm=not by_s))
+        if not by_s and self._due("quarantine", self._site.settings.upkeep.expire_every_s):
+            self._try("", self._site.quarantine.trim_all)
         settings = self._site.settings.replication
         if settings.destinations and not by_s and self._due("", settings.every_s):
             self._try("", self._replicate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vse.app.site import Site
+from vse.catalogue.guarded import SUPERUSER
 from vse.errors import Denied
 from vse.model import Identity
 from vse.staging.approval import Approvers
@@ -10,9 +11,9 @@ from vse.staging.values import Conditions, Request
 
 
 def approvers(site: Site) -> Approvers:
-    """Return who approves requests at a site: those of the settings, and the catalogue's administrators."""
+    """Return who approves requests: those of the settings, administrators of the catalogue, and root."""
     settings = site.settings.stager
-    users = frozenset(settings.approvers) | site.administrators
+    users = frozenset(settings.approvers) | site.administrators | {SUPERUSER}
     return Approvers(users, frozenset(settings.approver_groups))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +29,7 @@ from vse.config.remarks import Remark
 from vse.config.settings import Settings
 from vse.config.topology import elements_for
 from vse.db import Database
-from vse.errors import VseError
+from vse.errors import StorageFault, VseError
 from vse.linktree.tree import LinkTree
 from vse.model import Clock, Closing, DatasetQuery, Identity, Located, Replica
 from vse.model.identity import user_name
@@ -73,6 +74,35 @@ class Site(Closing):
     def open(cls, loaded: Loaded, clock: Clock = time.time) -> Self:
         """Build a site from settings as `vse.config.load.load` returns them."""
         return cls(loaded.settings, loaded.root, clock, loaded.remarks)
+
+    @classmethod
+    def open_existing(cls, loaded: Loaded, clock: Clock = time.time) -> Self:
+        """As `open`; raises `StorageFault` where the site's catalogue is a file, and that cannot be found."""
+        site = cls.open(loaded, clock)
+        path = site.database_file
+        if path is None:
+            return site
+        wanted = f"open the database {path}"
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            missing = next(one for one in (path, *path.parents) if one.parent.is_dir())
+            found = "it is not there" if missing == path else f"there is no {missing}"
+            todo = f"mount the disk that it lies on; for a new, empty catalogue: vse init {loaded.root}"
+            raise StorageFault(wanted, found, todo) from error
+        except OSError as error:
+            todo = f"let {user_name(os.geteuid())} pass the directories above it, and read it"
+            raise StorageFault(wanted, error.strerror or str(error), todo) from error
+        return site
+
+    @property
+    def database_file(self) -> Path | None:
+        """Where SQLite keeps the catalogue; None for a database server, and for what is no URL of one."""
+        try:
+            url = sa.make_url(self._database_url())
+        except sa.exc.ArgumentError:
+            return None
+        return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
     @cached_property
     def database(self) -> Database:
@@ -343,7 +373,7 @@ class Site(Closing):
     def close(self) -> None:
         """Close what was opened. The site cannot be used after it."""
         made = self.__dict__
-        for name in ("lookup", "verifier", "elements", "database"):
+        for name in ("lookup", "verifier", "pool", "elements", "database"):
             if name in made:
                 made[name].close()
 

@@ -214,7 +214,7 @@ class ClusterWorkers(Closing):
         return self._client
 
     def _connect(self) -> Any:
-        from distributed import Client
+        from distributed import Client, Security
 
         address, security = self._cluster, None
         if self._cluster == "vaf":
@@ -223,11 +223,12 @@ class ClusterWorkers(Closing):
         elif not self._cluster.startswith(("tcp://", "tls://")):
             found = "it is vaf, tls://host:port or tcp://host:port"
             raise BadRequest(f"use the cluster {self._cluster}", found)
+        elif address.startswith("tls://") and not Security().tls_client_cert:
+            # a client that finds this out by itself waits at its end for threads that it never started
+            todo = "name it vaf if it is yours, or set distributed.comm.tls in Dask's settings"
+            raise Denied(f"use the cluster {address}", "there is no certificate for it", todo)
         try:
             return Client(address, security=security, set_as_default=False, timeout=READY_S)
-        except TypeError as error:  # what Dask says where it has no certificate for tls
-            todo = "name it vaf if it is yours, or set distributed.comm.tls in Dask's settings"
-            raise Denied(f"use the cluster {address}", "there is no certificate for it", todo) from error
         except (OSError, TimeoutError) as error:
             todo = "start it: vse vaf start" if self._cluster == "vaf" else "look whether it runs"
             raise WorkersLost(f"use the cluster {address}", "it does not answer", todo) from error

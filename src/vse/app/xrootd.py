@@ -25,8 +25,9 @@ from vse.model import (
     ReplicaState,
 )
 from vse.model.access import READ
+from vse.staging.approval import ApprovalRule
 from vse.staging.requests import Staging
-from vse.staging.values import Request
+from vse.staging.values import Conditions, Request
 from vse.transfer.lifecycle import ENDED, State, Transfer
 
 OWNER = "xrootd"
@@ -70,6 +71,8 @@ class XrootdOpening:
             queue=site.queue,
             clock=site.clock,
             find=self._find,
+            filters=site.filters,
+            approval=ApprovalRule.of(site.settings.stager),
         )
 
     def lfn_of(self, path: str) -> Lfn:
@@ -92,12 +95,13 @@ class XrootdOpening:
         return result
 
     def _readable(self, lfns: Sequence[Lfn]) -> BulkResult[Located]:
-        """Locate files that anybody may read."""
+        """Locate files that anybody may read; one that a filter is to make is as what it is made of."""
         located = self._names.resolve(lfns)
-        access = self._names.access([Lfn(name) for name in located.ok])
-        for lfn in list(located.ok):
-            held: Access | None = access.ok.get(lfn)
-            why = may(ANYBODY, held, READ) if held else access.failed[lfn].found
+        read = {lfn: Lfn(file.entry.target or lfn) for lfn, file in located.ok.items()}
+        access = self._names.access([*dict.fromkeys(read.values())])
+        for lfn, name in read.items():
+            held: Access | None = access.ok.get(name)
+            why = may(ANYBODY, held, READ) if held else access.failed[name].found
             if why:
                 del located.ok[lfn]
                 located.failed[lfn] = Denied(f"read {lfn}", why, "ask its owner to let others read it")
@@ -131,9 +135,10 @@ class XrootdOpening:
             if transfer.state not in ENDED and self._asked.get(lfn) == transfer.id:
                 return Coming(transfer.id)
             self._refuse_failed(transfer)
-        self._staging.request(FindQuery(base=lfn), OWNER, self._destination.name)
-        self._wake()
+        request = self.request(FindQuery(base=lfn))
         transfer = self._transfer(lfn)
+        if transfer is not None and transfer.state is State.HELD:
+            raise not_approved(lfn, request)
         if transfer is None or transfer.state is State.DONE:
             here = self._here(self._site.lookup.resolve([lfn]).one(lfn))
             if here is None:
@@ -213,8 +218,13 @@ class XrootdOpening:
         return number
 
     def request(self, query: DatasetQuery) -> Request:
-        """Ask for files at the destination, as a request of this door's."""
-        request = self._staging.request(query, OWNER, self._destination.name)
+        """Ask for files at the destination, as a request of this door's.
+
+        It may have to be approved, unless the settings name this door among the approvers: whoever opens a
+        file is unknown, whatever the user is called that runs this process.
+        """
+        asked = Conditions(trusted=OWNER in self._site.settings.stager.approvers)
+        request = self._staging.request(query, OWNER, self._destination.name, asked)
         self._wake()
         return request
 
@@ -264,6 +274,15 @@ def why_not(transfer: Transfer) -> VseError:
         return transfer.error
     when = datetime.fromtimestamp(transfer.finished_s or 0.0, UTC).strftime("%H:%M:%S")
     return GivenUp(f"stage {transfer.lfn}", f"it was cancelled at {when} UTC", "open it again to ask anew")
+
+
+def not_approved(lfn: Lfn, request: Request) -> VseError:
+    """Return what somebody is told who opens a file whose request waits for approval."""
+    return Denied(
+        f"stage {lfn}",
+        f"request {request.id} for it waits for approval",
+        f"ask one of stager.approvers (vse request approve {request.id}), then open it again",
+    )
 
 
 def export_of(site: Site) -> str:

@@ -18,7 +18,7 @@ from vse.app.namespace import local_path
 from vse.app.read import fetch
 from vse.app.site import Site
 from vse.app.stage import StagingJob
-from vse.app.xrootd import XrootdOpening, export_of
+from vse.app.xrootd import XrootdOpening, export_of, not_approved
 from vse.config.load import FILE_NAME
 from vse.doors.xrootd.configuration import Mode, Setup
 from vse.errors import BadRequest, BadSettings, GivenUp, Stalled, StorageFault, VseError
@@ -225,8 +225,11 @@ def stage_to(site: Site, path: str, target: Path, *, moving: bool = True, timeou
     opening = XrootdOpening(site)
     lfn = opening.lfn_of(path)
     query = FindQuery(base=lfn)
-    job = StagingJob(site, query, opening.request(query))
+    request = opening.request(query)
+    job = StagingJob(site, query, request)
     stop = threading.Event()
+    if job.is_held:
+        raise not_approved(lfn, request)
     if not job.over:
         timer = threading.Timer(timeout_s, stop.set)
         timer.daemon = True

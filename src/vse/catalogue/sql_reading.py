@@ -283,7 +283,7 @@ class SqlNames:
 
 def _not_there(wanted: str, real: Lfn | None = None) -> NoSuchEntry:
     if real is None:
-        return NoSuchEntry(wanted, "it is not in the catalogue")
+        return NoSuchEntry(wanted, "it is not in the catalogue", "look for it: vse ls, vse find")
     return NoSuchEntry(wanted, f"it leads to {real}, which is not in the catalogue")
 
 

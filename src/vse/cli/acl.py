@@ -17,7 +17,7 @@ def add_to(app: typer.Typer) -> None:
 
 def acl(
     context: typer.Context,
-    names: Annotated[list[str], typer.Argument(help="Names of the catalogue.", metavar="LFN...")],
+    names: Annotated[list[str], typer.Argument(help="Names of the catalogue.", metavar="LFN")],
     put: Annotated[
         list[str] | None, typer.Option("--set", "-m", help="Add or change an entry.", metavar="ENTRY")
     ] = None,

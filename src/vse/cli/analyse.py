@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vse.cli.context import Json, open_site
-from vse.cli.output import emit_json, err, out, warn_if_stale
+from vse.cli.output import directory_for, emit_json, err, out, warn_if_stale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,10 +23,41 @@ if TYPE_CHECKING:
     from vse.analysis.script import Script
     from vse.app.analyse import Dataset, Missing
     from vse.app.site import Site
-    from vse.model import DatasetQuery
+    from vse.model import DatasetQuery, Lfn
 
 CHECKPOINT = "checkpoint"
 MOST_LEFT_OUT = 50
+
+_Script = Annotated[
+    Path, typer.Argument(help="Python: process(events), process(rdf), or a coffea processor.")
+]
+_Queries = Annotated[
+    list[str],
+    typer.Argument(help="A dataset's name, a dataset query, or a path with a glob; several: NAME=QUERY."),
+]
+_Output = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", help="The directory for histograms, plots and report.", metavar="DIRECTORY"
+    ),
+]
+_Local = Annotated[int, typer.Option(help="Worker processes; 0: one a processor.", min=0, metavar="N")]
+_Cluster = Annotated[
+    str,
+    typer.Option(help="Workers elsewhere: your `vse vaf`, or a Dask scheduler.", metavar="vaf|tls://..."),
+]
+_Missing = Annotated[
+    str,
+    typer.Option(help="Files that are not here: stage them, skip them, or fail.", metavar="stage|skip|fail"),
+]
+_Strict = Annotated[bool, typer.Option("--strict", help="Anything missing or broken is an error.")]
+_Live = Annotated[bool, typer.Option("--live", help="Show progress on a page in the browser.")]
+_Resume = Annotated[
+    Path | None, typer.Option(help="Go on from the checkpoint of a run that was interrupted.", metavar="FILE")
+]
+_StageOut = Annotated[
+    str, typer.Option(help="Write the results to a storage element as well.", metavar="SE:LFN-DIRECTORY")
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -33,6 +65,14 @@ def add_to(app: typer.Typer) -> None:
 
 
 @dataclass(frozen=True)
+class _Target:
+    """Where results are written to as well."""
+
+    element: str
+    directory: Lfn
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Ask:
     """What the command line says."""
 
@@ -40,12 +80,13 @@ class _Ask:
     script: Script
     output: Path
     local: int
+    cluster: str
     missing: Missing
     strict: bool
     live: bool
     resume: Path | None
+    target: _Target | None
     command: str
-    cluster: str = ""
 
     @property
     def checkpoint(self) -> Path:
@@ -59,36 +100,16 @@ class _Ask:
 
 def analyse(
     context: typer.Context,
-    script: Annotated[
-        Path, typer.Argument(help="Python: process(events), process(rdf), or a coffea processor.")
-    ],
-    query: Annotated[
-        list[str],
-        typer.Argument(help="A dataset's name, a dataset query, or a path with a glob; several: NAME=QUERY."),
-    ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The directory for histograms, plots and report.")
-    ] = Path("results"),
-    local: Annotated[int, typer.Option(help="Worker processes; 0: one a processor.", min=0)] = 0,
-    cluster: Annotated[
-        str,
-        typer.Option(help="Workers elsewhere: your `vse vaf`, or a Dask scheduler.", metavar="vaf|tls://..."),
-    ] = "",
-    missing: Annotated[
-        str,
-        typer.Option(
-            help="Files that are not here: stage them, skip them, or fail.", metavar="stage|skip|fail"
-        ),
-    ] = "stage",
-    strict: Annotated[bool, typer.Option("--strict", help="Anything missing or broken is an error.")] = False,
-    live: Annotated[bool, typer.Option("--live", help="Show progress on a page in the browser.")] = False,
-    resume: Annotated[
-        Path | None, typer.Option(help="Go on from the checkpoint of a run that was interrupted.")
-    ] = None,
-    stage_out: Annotated[
-        str,
-        typer.Option(help="Write the results to a storage element as well.", metavar="SE:LFN-DIRECTORY"),
-    ] = "",
+    script: _Script,
+    query: _Queries,
+    output: _Output = Path("results"),
+    local: _Local = 0,
+    cluster: _Cluster = "",
+    missing: _Missing = "stage",
+    strict: _Strict = False,
+    live: _Live = False,
+    resume: _Resume = None,
+    stage_out: _StageOut = "",
     as_json: Json = False,
 ) -> None:
     """Run a script over every event of a dataset, or of several.
@@ -100,71 +121,90 @@ def analyse(
     Examples:
 
       vse analyse dimuon.py 'Find;BasePath=/lhc/data;FileName=*.root' -o results
-
       vse analyse dimuon.py ttbar=/lhc/mc/ttbar/*.root dy=muons@2 --live
-
       vse analyse dimuon.py '/lhc/data/*.root' --missing skip --strict
-
       vse analyse dimuon.py muons --resume results/checkpoint
-
       vse analyse dimuon.py muons --stage-out TIER2:/lhc/user/a/anna/dimuon
     """
     from vse.analysis.endings import ended_as_too_big
     from vse.analysis.script import load_script
-    from vse.app.analyse import Missing, named_queries
-    from vse.errors import BadRequest
+    from vse.app.analyse import named_queries
 
-    if missing not in list(Missing):
-        raise BadRequest(f"use --missing {missing}", "it is stage, skip or fail")
-    if resume is not None and not resume.is_file():
-        raise BadRequest(f"go on from the checkpoint {resume}", "there is no such file", "leave --resume out")
-    element, directory = _target(stage_out)
-    elsewhere = ["--cluster", cluster] if cluster else []
-    command = shlex.join(["vse", "analyse", str(script), *query, *elsewhere])
     ask = _Ask(
-        named_queries(query),
-        load_script(script),
-        output,
-        local,
-        Missing(missing),
-        strict,
-        live,
-        resume,
-        command,
-        cluster,
+        missing=_what_to_do(missing),
+        resume=_to_go_on(resume),
+        target=_target(stage_out),
+        queries=named_queries(query),
+        script=load_script(script),
+        output=output,
+        local=local,
+        cluster=cluster,
+        strict=strict,
+        live=live,
+        command=_again(script, query, cluster),
     )
     with open_site(context) as site:
-        if element:
-            site.writable(element)
+        if ask.target:
+            site.writable(ask.target.element)
         result, paths = _run(site, ask)
         _tell(result, paths, as_json)
         if not result.complete:
             _say_how_to_go_on(ask)
-        if element:
-            _stage_out(site, paths, element, directory)
+        if ask.target:
+            _stage_out(site, paths, ask.target)
         if result.too_big:
             raise ended_as_too_big(result)
 
 
-def _target(text: str) -> tuple[str, str]:
-    """Read ``SE:/directory``."""
+def _what_to_do(missing: str) -> Missing:
+    """Read ``--missing``."""
+    from vse.app.analyse import Missing
+    from vse.errors import BadRequest
+
+    if missing not in list(Missing):
+        raise BadRequest(f"use --missing {missing}", "it is stage, skip or fail")
+    return Missing(missing)
+
+
+def _to_go_on(checkpoint: Path | None) -> Path | None:
+    """Read ``--resume``."""
+    from vse.errors import BadRequest
+
+    if checkpoint is not None and not checkpoint.is_file():
+        raise BadRequest(
+            f"go on from the checkpoint {checkpoint}", "there is no such file", "leave --resume out"
+        )
+    return checkpoint
+
+
+def _again(script: Path, queries: list[str], cluster: str) -> str:
+    """Return the command that asks for the same analysis."""
+    elsewhere = ["--cluster", cluster] if cluster else []
+    return shlex.join(["vse", "analyse", str(script), *queries, *elsewhere])
+
+
+def _target(text: str) -> _Target | None:
+    """Read ``--stage-out``: ``SE:/directory``."""
     from vse.errors import BadRequest
     from vse.model import Lfn
 
+    if not text:
+        return None
     element, colon, directory = text.partition(":")
-    if text and not (element and colon and directory):
+    if not (element and colon and directory):
         raise BadRequest(
             f"stage out to {text}", "it has no directory", "write it as SE:/directory, an LFN of your own"
         )
-    return element, Lfn.parse(directory) if directory else ""
+    return _Target(element, Lfn.parse(directory))
 
 
 def _run(site: Site, ask: _Ask) -> tuple[AnalysisResult, list[Path]]:
     """Analyse with a view of it; return the result and what was written of it, the report first."""
     from vse.analysis.engine import Control
     from vse.app.analyse import keep_results, locate_all
-    from vse.errors import WorkersLost
+    from vse.errors import StorageFull, WorkersLost
 
+    directory_for("keep the results", ask.output)
     control = Control()
     with ExitStack() as stack:
         workers = stack.enter_context(_workers(site, ask))
@@ -180,6 +220,9 @@ def _run(site: Site, ask: _Ask) -> tuple[AnalysisResult, list[Path]]:
                 page.finish(None, str(error))
             if isinstance(error, KeyboardInterrupt | WorkersLost):
                 _say_how_to_go_on(ask)
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                todo = "make room there, or name another directory with -o"
+                raise StorageFull(f"write to {ask.output}", str(error.strerror), todo) from error
             raise
         if page is not None:
             page.finish(result, f"The report is {paths[0]}.")
@@ -274,12 +317,13 @@ def _make_way(ask: _Ask) -> None:
         ask.checkpoint.unlink()
 
 
-def _stage_out(site: Site, paths: list[Path], element: str, directory: str) -> None:
+def _stage_out(site: Site, paths: list[Path], target: _Target) -> None:
     from vse.app.analyse import stage_out_results
     from vse.errors import RequestIncomplete
     from vse.staging.values import RequestState
 
-    requests = stage_out_results(site, paths, element, directory)
+    element = target.element
+    requests = stage_out_results(site, paths, element, target.directory)
     failed = [one for one in requests if one.state is RequestState.FAILED]
     for one in failed:
         for item in site.staging.items(one.id):
@@ -288,7 +332,7 @@ def _stage_out(site: Site, paths: list[Path], element: str, directory: str) -> N
         found = f"{len(failed)} of {len(requests)} did not get there"
         todo = f"the results are on this machine as well; try again: vse stage-out FILES --to {element}"
         raise RequestIncomplete(f"stage out the results to {element}", found, todo)
-    err.print(f"{len(requests)} files are at {element}, in {directory}.", markup=False)
+    err.print(f"{len(requests)} files are at {element}, in {target.directory}.", markup=False)
 
 
 def _tell(result: AnalysisResult, paths: list[Path], as_json: bool) -> None:

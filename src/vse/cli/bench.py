@@ -10,18 +10,22 @@ import typer
 
 from vse.cli import bench_vaf
 from vse.cli.context import Json
-from vse.cli.output import duration, emit_json, err, out
+from vse.cli.helptext import Commands
+from vse.cli.output import directory_for, duration, emit_json, err, out
 
-app = typer.Typer(no_args_is_help=True, help="Measure or simulate how VSE behaves; needs no site.")
+app = Commands(help="Measure or simulate how VSE behaves; needs no site.")
 bench_vaf.add_to(app)
 
 
 @app.command("staging")
 def staging(
-    files: Annotated[int, typer.Option("--files", min=1000, help="How many files in the day.")] = 1_000_000,
-    seed: Annotated[int, typer.Option("--seed", help="Another one is another day.")] = 1,
+    files: Annotated[
+        int, typer.Option("--files", min=1000, help="How many files in the day.", metavar="N")
+    ] = 1_000_000,
+    seed: Annotated[int, typer.Option("--seed", help="Another one is another day.", metavar="N")] = 1,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the pictures and a page here.")
+        Path | None,
+        typer.Option("--output", "-o", help="Write the pictures and a page here.", metavar="DIRECTORY"),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -39,6 +43,8 @@ def staging(
     from vse.staging.eta import covered
     from vse.staging.simulation import simulate, world_of
 
+    if output is not None:
+        directory_for("write the simulated day", output)
     world = world_of(files, seed)
     err.print(f"Simulating a day of {files:,} files ...", markup=False)
     began_s = time.process_time()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vse.cli.context import Json
-from vse.cli.output import duration, emit_json, err, out, table
+from vse.cli.output import directory_for, duration, emit_json, err, out, table
 
 if TYPE_CHECKING:
     from vse.analysis.vaf_bench import PushPullRow, RampUpRow
@@ -35,6 +35,8 @@ def vaf(
     """
     from vse.analysis import vaf_bench
 
+    if plots is not None:
+        directory_for("draw the figures", plots)
     with err.status("simulating"):
         ramp_ups = list(vaf_bench.ramp_up_rows())
         push_pull = list(vaf_bench.push_pull_rows())
@@ -44,7 +46,6 @@ def vaf(
     if plots is not None:
         from vse.analysis.vaf_plots import draw_completion, draw_push_pull, draw_ramp_ups
 
-        plots.mkdir(parents=True, exist_ok=True)
         drawn += draw_ramp_ups(plots / "vaf_ramp_ups")
         drawn += draw_push_pull(push_pull, plots / "vaf_push_pull")
         drawn += draw_completion(outcome, ideal, plots / "vaf_completion")

@@ -18,7 +18,7 @@ def add_to(app: typer.Typer) -> None:
 
 def cat(
     context: typer.Context,
-    names: Annotated[list[str], typer.Argument(help="Files.", metavar="LFN...")],
+    names: Annotated[list[str], typer.Argument(help="Files.", metavar="LFN")],
 ) -> None:
     """Write files to standard output, each from its best copy, checked against the catalogue.
 

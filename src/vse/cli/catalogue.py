@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from vse.cli.context import Json, open_site
+from vse.cli.helptext import Commands
 from vse.cli.output import emit_json, err
 from vse.model import Lfn
 
-app = typer.Typer(no_args_is_help=True, help="The whole catalogue from a file, and into one.")
+app = Commands(help="The whole catalogue from a file, and into one.")
 _SHOWN = 10
 
 

@@ -21,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
 
 def checksum(
     context: typer.Context,
-    names: Annotated[list[str], typer.Argument(help="Files.", metavar="LFN...")],
+    names: Annotated[list[str], typer.Argument(help="Files.", metavar="LFN")],
     as_json: Json = False,
 ) -> None:
     """Compare the adler32 of files: in the catalogue, as each storage tells it, and computed from the bytes

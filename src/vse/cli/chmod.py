@@ -11,7 +11,7 @@ from vse.cli.output import report_names
 from vse.errors import BadRequest
 from vse.model import Identity, Lfn, NewAccess
 
-Names = Annotated[list[str], typer.Argument(help="Names of the catalogue.", metavar="LFN...")]
+Names = Annotated[list[str], typer.Argument(help="Names of the catalogue.", metavar="LFN")]
 
 
 def add_to(app: typer.Typer) -> None:

@@ -8,14 +8,15 @@ from typing import Annotated
 import typer
 
 from vse.cli.context import Json, open_site
+from vse.cli.helptext import Commands
 from vse.cli.output import emit_json, err, out
 from vse.errors import NoSuchEntry, VseError
 from vse.model import Identity, Lfn
 
-app = typer.Typer(no_args_is_help=True, help="Ordered lists of names; vse find NAME finds their files.")
+app = Commands(help="Ordered lists of names; vse find NAME finds their files.")
 Change = Callable[[list[Lfn]], list[Lfn]]
 Collection = Annotated[str, typer.Argument(help="The collection.", metavar="LFN")]
-Members = Annotated[list[str], typer.Argument(help="Its members, in order.", metavar="MEMBER...")]
+Members = Annotated[list[str], typer.Argument(help="Its members, in order.", metavar="MEMBER")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse members that are not there.")]
 _SHOWN = 10
 

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from vse.cli.context import Context, Json, settings_path
+from vse.cli.helptext import Commands
 from vse.cli.output import emit_json, out, table
 
-app = typer.Typer(no_args_is_help=True, help="Show the settings.", rich_help_panel="Sites")
+app = Commands(help="Show the settings.")
 
 
 @app.command()
@@ -41,5 +42,12 @@ def show(
 
 @app.command()
 def path(context: typer.Context) -> None:
-    """Print which vse.toml is used."""
+    """Print which vse.toml is used.
+
+    Examples:
+
+      vse config path
+
+      vse --site /srv/vse config path
+    """
     out.print(str(settings_path(context)), markup=False)

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from vse.app.site import Site
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many, the newest.", metavar="N")]
+AtElement = Annotated[
+    str, typer.Option("--se", help="At this storage element; default: stager.destination.", metavar="SE")
+]
 
 
 @dataclass
@@ -41,5 +45,5 @@ def open_site(context: typer.Context) -> Iterator[Site]:
 
     asked: Context = context.obj
     loaded = load(settings_path(context), os.environ, parse_flags(asked.flags))
-    with Site.open(loaded) as site:
+    with Site.open_existing(loaded) as site:
         yield site

@@ -10,13 +10,14 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vse.cli.context import Json, open_site
+from vse.cli.helptext import Commands
 from vse.cli.output import emit_json, emit_lines, err, moment, out, size, table, warn_if_stale
 
 if TYPE_CHECKING:
     from vse.app.datasets import Note, Placed
     from vse.model import Dataset
 
-app = typer.Typer(no_args_is_help=True, help="Datasets: lists of files under a name, or queries.")
+app = Commands(help="Datasets: lists of files under a name, or queries.")
 
 Query = Annotated[str, typer.Argument(help="A dataset's name, NAME@VERSION, a dataset query, or a path.")]
 
@@ -30,7 +31,7 @@ def create(
         bool, typer.Option("--by-query", help="Keep the query; it is asked anew each time.")
     ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Give a name by query another query.")] = False,
-    note: Annotated[str, typer.Option(help="What it is for.")] = "",
+    note: Annotated[str, typer.Option(help="What it is for.", metavar="TEXT")] = "",
     as_json: Json = False,
 ) -> None:
     """Freeze the files that a query means now, as the next version of a dataset; or name the query.
@@ -39,7 +40,7 @@ def create(
 
     Examples:
 
-      vse dataset create muons 'Data;Period=LHC10h;Variant=AOD086;Run=139505-139510,139437;Pass=2'
+      vse dataset create muons 'Data;Period=LHC10h;Variant=AOD086;Run=139505'
 
       vse dataset create latest '/lhc/data/2026/*.root' --by-query
     """
@@ -135,7 +136,7 @@ def show(
 @app.command()
 def rm(
     context: typer.Context,
-    names: Annotated[list[str], typer.Argument(help="Datasets, or NAME@VERSION.", metavar="NAME...")],
+    names: Annotated[list[str], typer.Argument(help="Datasets, or NAME@VERSION.", metavar="NAME")],
     every: Annotated[bool, typer.Option("--all", help="Every version.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -27,10 +27,10 @@ def import_(
     path: Annotated[Path, typer.Argument(help="The list.", metavar="FILE")],
     name: Annotated[str, typer.Argument(help="The dataset's name.")],
     kind: Annotated[
-        str, typer.Option("--format", help=f"{_HELP}, or root; left out: found by looking.")
+        str, typer.Option("--format", help=f"{_HELP}, or root; left out: found by looking.", metavar="FORMAT")
     ] = "",
-    key: Annotated[str, typer.Option(help="Which one, of a file with several lists.")] = "",
-    note: Annotated[str, typer.Option(help="What it is for.")] = "",
+    key: Annotated[str, typer.Option(help="Which one, of a file with several lists.", metavar="NAME")] = "",
+    note: Annotated[str, typer.Option(help="What it is for.", metavar="TEXT")] = "",
     as_json: Json = False,
 ) -> None:
     """Take in a list of files as the next version of a dataset; where nothing has changed, none is made.
@@ -55,9 +55,9 @@ def export(
     context: typer.Context,
     query: Query,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file; default: print it.")
+        Path | None, typer.Option("--output", "-o", help="The file; default: print it.", metavar="FILE")
     ] = None,
-    kind: Annotated[str, typer.Option("--format", help=_HELP)] = "text",
+    kind: Annotated[str, typer.Option("--format", help=_HELP, metavar="FORMAT")] = "text",
     names: Annotated[bool, typer.Option("--names", help="Names of the catalogue instead of URLs.")] = False,
     as_json: Json = False,
 ) -> None:

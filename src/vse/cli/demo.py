@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vse.cli.analyse import tell_result
-from vse.cli.output import duration, err, out, size
+from vse.cli.output import directory_for, duration, err, out, size
 from vse.errors import AlreadyExists
 
 if TYPE_CHECKING:
@@ -25,23 +25,30 @@ def add_to(app: typer.Typer) -> None:
 
 
 def demo(
-    directory: Annotated[Path, typer.Option(help="Where; it is made if missing.")] = Path("vse-demo"),
+    directory: Annotated[
+        Path, typer.Option(help="Where; it is made if missing.", metavar="DIRECTORY")
+    ] = Path("vse-demo"),
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Use these ROOT files with muons instead of generated ones.", exists=True, file_okay=False
+            help="Use these ROOT files with muons instead of generated ones.",
+            exists=True,
+            file_okay=False,
+            metavar="DIRECTORY",
         ),
     ] = None,
-    files: Annotated[int, typer.Option(help="Files to generate.", min=1)] = 40,
-    events: Annotated[int, typer.Option(help="Events in each.", min=1)] = 40_000,
+    files: Annotated[int, typer.Option(help="Files to generate.", min=1, metavar="N")] = 40,
+    events: Annotated[int, typer.Option(help="Events in each.", min=1, metavar="N")] = 40_000,
     latency_ms: Annotated[
-        float, typer.Option(help="The remote catalogue's time for one query.", min=0)
+        float, typer.Option(help="The remote catalogue's time for one query.", min=0, metavar="MS")
     ] = 100.0,
     bandwidth_mib_s: Annotated[
-        float, typer.Option(help="The line's rate, for all transfers.", min=0.1)
+        float, typer.Option(help="The line's rate, for all transfers.", min=0.1, metavar="MIB/S")
     ] = 12.5,
-    workers: Annotated[int, typer.Option(help="Worker processes; 0: one a processor.", min=0)] = 0,
-    seed: Annotated[int, typer.Option(help="Of the generator.")] = 2014,
+    workers: Annotated[
+        int, typer.Option(help="Worker processes; 0: one a processor.", min=0, metavar="N")
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Of the generator.", metavar="N")] = 2014,
 ) -> None:
     """Make a remote site and a local one, stage a dataset between them, and find the peaks in it.
 
@@ -78,11 +85,11 @@ def demo(
 
 def _prepare(directory: Path) -> None:
     """Start the local site anew; touch nothing that a demo did not make."""
-    if directory.exists() and any(directory.iterdir()) and not (directory / _MARK).exists():
+    directory_for("run the demo", directory)
+    if any(directory.iterdir()) and not (directory / _MARK).exists():
         raise AlreadyExists(
             f"run the demo in {directory}", "it holds something else", "name another with --directory"
         )
-    directory.mkdir(parents=True, exist_ok=True)
     (directory / _MARK).write_text("Made by 'vse demo'; may be removed as a whole.\n")
     for part in ("site", "results"):
         shutil.rmtree(directory / part, ignore_errors=True)
@@ -100,9 +107,9 @@ def _make_sites(run: Demo, data: Path | None, files: int, events: int, seed: int
         )
         run.make_remote(data, files, events, seed, lambda: progress.advance(task))
     out.print(
-        f"   {run.remote_files} files, {size(run.remote_bytes)}. To be honest about the distance: a query of "
-        f"its catalogue takes {run.link.query_latency_s * 1000:.0f} ms,\n   the line carries "
-        f"{run.link.bandwidth_bytes_per_s / 2**20:.1f} MiB/s in all (the case of Torino, seed Table 4.1)."
+        f"   {run.remote_files} files, {size(run.remote_bytes)}. To be honest about the distance: a query\n"
+        f"   of its catalogue takes {run.link.query_latency_s * 1000:.0f} ms, the line carries "
+        f"{run.link.bandwidth_bytes_per_s / 2**20:.1f} MiB/s in all\n   (the case of Torino, seed Table 4.1)."
     )
     out.print("[bold]2. A local site[/bold]: catalogue, storage element, link tree, stager")
     run.make_local()
@@ -113,8 +120,8 @@ def _one_pass(run: Demo, name: str) -> Pass:
     from vse.cli.live import AnalysisView, StagingView, Views, summary_of_bytes
 
     if name == "cold":
-        out.print("[bold]3. Find, stage and analyse[/bold], nothing is here: ", end="")
-        out.print(str(run.query), markup=False)
+        out.print("[bold]3. Find, stage and analyse[/bold], nothing is here")
+        out.print(f"   {run.query}", markup=False)
     else:
         out.print("[bold]4. The same again[/bold], everything is here")
     run.wait_for_workers()
@@ -123,7 +130,7 @@ def _one_pass(run: Demo, name: str) -> Pass:
     if report.queries:
         out.print(
             f"   found {run.found_files} files: the upstream catalogue was asked {_times(report.queries)} "
-            f"({report.waited_s * 1000:.0f} ms); file by file it would be {run.found_files} times"
+            f"({report.waited_s * 1000:.0f} ms);\n   file by file it would be {run.found_files} times"
         )
     else:
         out.print(f"   found {run.found_files} files in the local cache: the upstream was not asked")
@@ -133,8 +140,8 @@ def _one_pass(run: Demo, name: str) -> Pass:
         one = run.finish(dataset, analysing.hear, staging.hear if staging else lambda _: None)
     if staging is not None:
         out.print(
-            f"   staged {len(dataset.missing)} files, {summary_of_bytes(one.staged_bytes, one.staging_s)}; "
-            "each was verified (size, adler32, tree read) before its link appeared"
+            f"   staged {len(dataset.missing)} files, {summary_of_bytes(one.staged_bytes, one.staging_s)};\n"
+            "   each was verified (size, adler32, tree read) before its link appeared"
         )
     out.print(f"   {one.result.entries_processed:,} events in {duration(one.wall_s)}")
     return one
@@ -168,8 +175,9 @@ def _table(run: Demo, cold: Pass, warm: Pass) -> None:
         f"{cold.wall_s / line_s:.2f} of that."
     )
     out.print(
-        "[dim]The seed's first time was 12 times slower while its line was 4.5 times slower: it asked the\n"
-        "catalogue file by file. Times here include catalogue and staging, not the workers' start.[/dim]"
+        "[dim]The seed's first time was 12 times slower while its line was 4.5 times slower:\n"
+        "it asked the catalogue file by file. Times here include catalogue and staging,\n"
+        "not the workers' start.[/dim]"
     )
 
 

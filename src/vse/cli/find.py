@@ -27,10 +27,14 @@ def find(
     condition: Annotated[
         str, typer.Argument(help="What fields and tags of the files must be.", show_default=False)
     ] = "",
-    name: Annotated[str, typer.Option("--name", help="A glob on the last part of the name.")] = "",
+    name: Annotated[
+        str, typer.Option("--name", help="A glob on the last part of the name.", metavar="GLOB")
+    ] = "",
     long: Annotated[bool, typer.Option("--long", "-l", help="Size, entries and places.")] = False,
     count: Annotated[bool, typer.Option("--count", help="Print how many files there are.")] = False,
-    limit: Annotated[int | None, typer.Option("--limit", help="Print so many at most.", min=1)] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", help="Print so many at most.", min=1, metavar="N")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Find files by where they are, their fields and their tags; upstream catalogues are asked once, then the
@@ -44,7 +48,7 @@ def find(
 
       vse find /lhc/data 'run >= 195682 and pass = "muon"' --name '*.root'
 
-      vse find /lhc 'size > 1 GiB and not se = "TORINO" or modified < 2026-01-31' --count
+      vse find /lhc 'size > 1 GiB and not se = "TORINO"' --count
 
       vse find 'Find;BasePath=/lhc/data;FileName=*.root'
     """

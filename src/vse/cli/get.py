@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vse.cli.context import Json, open_site
-from vse.cli.output import byte_progress, emit_lines, out, size
+from vse.cli.output import byte_progress, directory_for, emit_lines, out, size
 
 
 def add_to(app: typer.Typer) -> None:
@@ -42,7 +42,7 @@ def get(
         found = readable(site, seen_files(site, dataset, site.selector.find(dataset)))
         if not found:
             raise NoSuchEntry(f"get {query}", "no file matches", "look with: vse ls, vse dataset list")
-        directory.mkdir(parents=True, exist_ok=True)
+        directory_for(f"get {query}", directory)
         total = sum(located.entry.size_bytes or 0 for located in found)
         task = progress.add_task("getting", total=total, files=f"0/{len(found)}")
         started = time.monotonic()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vse.cli.context import Context
 from vse.cli.output import out
 
 
@@ -15,11 +17,17 @@ def add_to(app: typer.Typer) -> None:
 
 
 def init(
+    context: typer.Context,
     directory: Annotated[Path, typer.Argument(help="Where; it is made if missing.")] = Path(),
-    name: Annotated[str, typer.Option(help="The site's name.")] = "local",
-    element: Annotated[str, typer.Option(help="The name of its storage element.")] = "LOCAL-DISK",
+    name: Annotated[str, typer.Option(help="The site's name.", metavar="NAME")] = "local",
+    element: Annotated[
+        str, typer.Option(help="The name of its storage element.", metavar="SE")
+    ] = "LOCAL-DISK",
 ) -> None:
     """Make a site: a vse.toml, a catalogue, a storage element and a link tree.
+
+    Where a vse.toml is already, and its database is a file that is missing, only that is made, empty: no
+    other command does, so that a disk that is not mounted is noticed.
 
     Examples:
 
@@ -27,12 +35,19 @@ def init(
 
       vse init /srv/vse --name torino --element TORINO-DISK
     """
-    from vse.app.init import init_site
-    from vse.app.site import Site
+    from vse.app.init import complete_site, init_site
+    from vse.config.load import parse_flags
 
-    loaded = init_site(directory, name=name, element=element)
-    with Site.open(loaded) as site:
-        site.database.close()
+    asked: Context = context.obj
+    flags = parse_flags(asked.flags)
+    completed = complete_site(directory, os.environ, flags)
+    if completed is not None:
+        out.print(
+            f"[green]Made[/green] a new, empty catalogue for the site {completed.settings.site.name!r} in "
+            f"{completed.root}; its vse.toml stays as it is."
+        )
+        return
+    loaded = init_site(directory, name=name, element=element, environment=os.environ, flags=flags)
     out.print(f"[green]Made[/green] the site {name!r} in {loaded.root}:")
     out.print(
         "  vse.toml    its settings (vse config show --origin)\n"

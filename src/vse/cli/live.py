@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
-from vse.cli.output import byte_progress, duration, err, event_progress, size
+from vse.cli.output import byte_progress, duration, err, event_progress, event_rate, size
 from vse.staging.values import FileFailed, FileStaged, LinkRefused, Moved, News
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class AnalysisView:
         self._rates, self._byte_rates = Rates(), Rates()
         self._workers: Table | None = None
         self.progress: Progress = event_progress()
-        self._task: TaskID = self.progress.add_task(label, total=None, rate="")
+        self._task: TaskID = self.progress.add_task(label, total=None, events="", rate="")
 
     def hear(self, news: AnalysisProgress) -> None:
         # Files that are still to come are taken to be as long as those that are here.
@@ -95,7 +95,8 @@ class AnalysisView:
             description=state,
             total=round(news.entries_expected * still_to_come) or None,
             completed=news.entries_done,
-            rate=f"{news.rate / 1e3:,.0f} k events/s, {size(byte_rate)}/s",
+            events=f"{news.entries_done:,} events",
+            rate=f"{event_rate(news.rate)}, {size(byte_rate)}/s",
         )
         self._workers = self._lines(news)
 
@@ -109,8 +110,9 @@ class AnalysisView:
         lines = Table.grid(padding=(0, 2))
         for one in known[:MOST_WORKERS]:
             state = one.drained or ("gone" if one.left_s is not None else "")
-            speed = f"{rates.get(one.name, 0.0) / 1e3:,.1f} k events/s"
-            failures = f"{one.failures} packets failed" if one.failures else ""
+            speed = event_rate(rates.get(one.name, 0.0))
+            packets = "packet" if one.failures == 1 else "packets"
+            failures = f"{one.failures} {packets} failed" if one.failures else ""
             lines.add_row(
                 f"  {short_name(one.name)}",
                 f"{one.entries:,} events",

@@ -20,7 +20,8 @@ def ln(
     target: Annotated[str, typer.Argument(help="An LFN, or relative to the link.", metavar="TARGET")],
     link: Annotated[str, typer.Argument(help="The new name.", metavar="LFN")],
     symbolic: Annotated[
-        bool, typer.Option("--symbolic", "-s", help="As ln -s; there are no other links.")
+        bool,
+        typer.Option("--symbolic", "-s", help="As ln -s; there are no other links.", show_default=False),
     ] = True,
     as_json: Json = False,
 ) -> None:

@@ -24,7 +24,7 @@ def add_to(app: typer.Typer) -> None:
 
 def ls(
     context: typer.Context,
-    names: Annotated[list[str] | None, typer.Argument(help="Directories or files.", metavar="LFN...")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Directories or files.", metavar="LFN")] = None,
     long: Annotated[
         bool, typer.Option("--long", "-l", help="Mode (+ an access list), owner, size, time.")
     ] = False,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -64,13 +66,14 @@ from vse.cli import (
     xrootd,
 )
 from vse.cli.context import Context
+from vse.cli.helptext import Commands
 from vse.cli.output import err
 
 _INTERRUPTED = 130
+_BROKEN_PIPE = 141
 
-app = typer.Typer(
+app = Commands(
     name="vse",
-    no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -108,25 +111,25 @@ for command in (
     doctor,
 ):
     command.add_to(app)
-app.add_typer(config.app, name="config")
-app.add_typer(bench.app, name="bench")
+app.add_typer(config.app, name="config", rich_help_panel="Sites")
+app.add_typer(bench.app, name="bench", rich_help_panel="Sites")
 for command in (dataset_check, dataset_lists):
     command.add_to(dataset.app)
 app.add_typer(dataset.app, name="dataset", rich_help_panel="Names")
-app.add_typer(catalogue.app, name="catalogue")
-app.add_typer(tag.app, name="tag")
+app.add_typer(catalogue.app, name="catalogue", rich_help_panel="Names")
+app.add_typer(tag.app, name="tag", rich_help_panel="Names")
 app.add_typer(collection.app, name="collection", rich_help_panel="Names")
 app.add_typer(trash.app, name="trash", rich_help_panel="Names")
 se_matrix.add_to(se.app)
 for command in (se_check, se_space, se_url):
     command.add_to(se.app)
-app.add_typer(se.app, name="se")
+app.add_typer(se.app, name="se", rich_help_panel="Sites")
 app.add_typer(request.app, name="request", rich_help_panel="Data")
 app.add_typer(pool.app, name="pool", rich_help_panel="Data")
 app.add_typer(quota.app, name="quota", rich_help_panel="Data")
 app.add_typer(quarantine.app, name="quarantine", rich_help_panel="Data")
 upstream_prefetch.add_to(upstream.app)
-app.add_typer(upstream.app, name="upstream")
+app.add_typer(upstream.app, name="upstream", rich_help_panel="Sites")
 app.add_typer(vaf.app, name="vaf", rich_help_panel="Data")
 app.add_typer(stager.app, name="stager", rich_help_panel="Sites")
 app.add_typer(xrootd.app, name="xrootd", rich_help_panel="Sites")
@@ -164,8 +167,11 @@ def options(
 
 def run() -> None:
     """Run the command line; end with the exit code of the error tree."""
+    if sys.stdout is None:  # closed by who started us
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as the process lives
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()  # what cannot be written is told here, not at the interpreter's end
         if code == _INTERRUPTED:  # the command-line library turns Ctrl-C into this
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
@@ -175,15 +181,40 @@ def run() -> None:
     except (KeyboardInterrupt, typer.Abort):
         err.print("\n[yellow]Stopped.[/yellow] Nothing is lost: the same command goes on where this one was.")
         sys.exit(_INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    except (BrokenPipeError, SystemExit) as ended:
+        # the command-line library answers a closed pipe by ending with 1
+        if isinstance(ended, SystemExit) and not isinstance(ended.__context__, BrokenPipeError):
+            raise
+        _write_no_more()
+        sys.exit(_BROKEN_PIPE)
     except Exception as error:
         usage = _as_usage_error(error)
         if usage is not None:
             sys.exit(usage)
-        _show(error)
-        sys.exit(1)
+        said = _as_said_by_the_machine(error)
+        _write_no_more()
+        _show(said or error)
+        sys.exit(errors.exit_code(said) if said else 1)
+
+
+def _write_no_more() -> None:
+    """Let what is still to be written vanish, so that the interpreter does not try it again at its end."""
+    with suppress(io.UnsupportedOperation):  # it is no file, where a test listens
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _as_said_by_the_machine(error: Exception) -> errors.VseError | None:
+    """Return what a person can mend: no space, no permission, no such place."""
+    from vse.storage.drivers.os_errors import KINDS
+
+    if not isinstance(error, OSError) or error.errno not in KINDS:
+        return None
+    kind = KINDS[error.errno]
+    wanted = f"use {error.filename}" if error.filename else "write what was asked for"
+    todo = "make room on the disk that it goes to" if kind is errors.StorageFull else "--debug shows where"
+    said = kind(wanted, error.strerror or str(error), todo)
+    said.__cause__ = error
+    return said
 
 
 def _as_usage_error(error: Exception) -> int | None:

@@ -16,7 +16,7 @@ def add_to(app: typer.Typer) -> None:
 
 def mkdir(
     context: typer.Context,
-    names: Annotated[list[str], typer.Argument(help="Directories.", metavar="LFN[@SE]...")],
+    names: Annotated[list[str], typer.Argument(help="Directories.", metavar="LFN[@SE]")],
     as_json: Json = False,
 ) -> None:
     """Make directories, and those missing above them; one that is there stays as it is. With @SE the

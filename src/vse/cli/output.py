@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from vse.catalogue.lookup import LookupReport
@@ -45,6 +48,13 @@ def size(size_bytes: float | None) -> str:
     raise AssertionError("the loop returns at the last unit")
 
 
+def size_of(part_bytes: float, whole_bytes: float) -> str:
+    """Return ``18.2 of 98.0 MB``, or ``999 kB of 98.0 MB``."""
+    part, whole = size(part_bytes), size(whole_bytes)
+    number, _, unit = part.partition(" ")
+    return f"{number if whole.endswith(f' {unit}') else part} of {whole}"
+
+
 def duration(seconds: float | None) -> str:
     """Return a time span for people: ``0.4 s``, ``12 s``, ``3:07``, ``2:03:07``."""
     if seconds is None:
@@ -56,6 +66,15 @@ def duration(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def event_rate(per_s: float) -> str:
+    """Return how fast events are read, for people: ``850 events/s``, ``12.3 k events/s``."""
+    for scale, unit in ((1e6, "M events/s"), (1e3, "k events/s")):
+        if per_s >= scale:
+            value = per_s / scale
+            return f"{value:.0f} {unit}" if value >= 99.95 else f"{value:.1f} {unit}"
+    return f"{per_s:.0f} events/s"
 
 
 def moment(seconds: float | None) -> str:
@@ -96,6 +115,22 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequenc
     out.print(drawn)
 
 
+def directory_for(wanted: str, directory: Path) -> None:
+    """Make a directory of the user's own if it is missing.
+
+    Raises `StorageFault` where nothing can be written to it, before any work is done for what it is to hold.
+    """
+    from vse.errors import StorageFault
+
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        found = "it is a file" if isinstance(error, FileExistsError) else error.strerror or str(error)
+        raise StorageFault(wanted, f"{directory}: {found}", "name another directory") from error
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise StorageFault(wanted, f"{directory}: you may not write in it", "name another directory")
+
+
 def report_names(result: BulkResult[Any], *, as_json: bool) -> None:
     """Print the names for which a command worked, then each error; raise the first of them."""
     if as_json:
@@ -118,6 +153,16 @@ def warn_if_stale(report: LookupReport) -> None:
         err.print(str(error), markup=False)
 
 
+class MeanRate(ProgressColumn):
+    """Bytes a second since the start: news of files come in bursts, between which no rate can be told."""
+
+    def render(self, task: Task) -> Text:
+        took_s = task.finished_time or task.elapsed
+        return Text(
+            f"{size(task.completed / took_s)}/s" if took_s and task.completed else "", "progress.data.speed"
+        )
+
+
 def byte_progress() -> Progress:
     """A progress display for moving files: files, bytes, rate and time to come."""
     return Progress(
@@ -125,7 +170,7 @@ def byte_progress() -> Progress:
         BarColumn(bar_width=24),
         TextColumn("{task.fields[files]:>9} files"),
         DownloadColumn(),
-        TransferSpeedColumn(),
+        MeanRate(),
         TimeRemainingColumn(compact=True),
         console=err,
         disable=not err.is_terminal,
@@ -133,12 +178,12 @@ def byte_progress() -> Progress:
 
 
 def event_progress() -> Progress:
-    """A progress display for reading events."""
+    """A progress display for reading events; it fits in 80 columns."""
     return Progress(
         TextColumn("{task.description:<10}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=10),
         TaskProgressColumn(),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[events]}"),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(compact=True),
         console=err,

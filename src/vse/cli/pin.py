@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vse.cli.context import Json, open_site
+from vse.cli.context import AtElement, Json, open_site
 from vse.cli.output import emit_json, emit_lines, err, moment, out, table
 from vse.cli.spans import span_s
 from vse.model import DatasetQuery, Identity
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from vse.app.site import Site
 
 _LIST = "list"
-_AT = Annotated[str, typer.Option("--se", help="At this storage element; default: stager.destination.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -26,10 +25,10 @@ def pin(
     context: typer.Context,
     query: Annotated[str, typer.Argument(help="A dataset, a query, a path with a glob; or 'list'.")],
     duration: Annotated[
-        str, typer.Option("--for", help="How long: 12h, 7d, 2w; default: until vse unpin.")
+        str, typer.Option("--for", help="How long: 12h, 7d, 2w; default: until vse unpin.", metavar="TIME")
     ] = "",
-    se: _AT = "",
-    note: Annotated[str, typer.Option("--note", help="Why; others can read it.")] = "",
+    se: AtElement = "",
+    note: Annotated[str, typer.Option("--note", help="Why; others can read it.", metavar="TEXT")] = "",
     as_json: Json = False,
 ) -> None:
     """Keep the files of a dataset from being thrown away; `vse pin list` shows what is kept.

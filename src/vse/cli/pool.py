@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vse.cli.context import Json, open_site
+from vse.cli.context import Json, Limit, open_site
+from vse.cli.helptext import Commands
 from vse.cli.output import emit_json, emit_lines, err, moment, out, size, table
 from vse.errors import BadRequest
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from vse.staging.pool_sync import Synced
     from vse.staging.replication import Asked
 
-app = typer.Typer(no_args_is_help=True, help="Storage elements that make room by themselves.")
-_Name = Annotated[str, typer.Argument(help="Only this pool.", metavar="[NAME]")]
+app = Commands(help="Storage elements that make room by themselves.")
+_Name = Annotated[str, typer.Argument(help="Only this pool.", metavar="NAME")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 
@@ -65,7 +66,9 @@ def show(context: typer.Context, name: _Name = "", as_json: Json = False) -> Non
 def evict(
     context: typer.Context,
     name: _Name = "",
-    need: Annotated[str, typer.Option("--need", help="Make room for so much more, e.g. 2TB.")] = "0",
+    need: Annotated[
+        str, typer.Option("--need", help="Make room for so much more, e.g. 2TB.", metavar="SIZE")
+    ] = "0",
     dry_run: _DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -129,8 +132,8 @@ def sync(
 def log(
     context: typer.Context,
     name: _Name = "",
-    lfn: Annotated[str, typer.Option("--lfn", help="Only this file.")] = "",
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many, the newest.")] = 100,
+    lfn: Annotated[str, typer.Option("--lfn", help="Only this file.", metavar="LFN")] = "",
+    limit: Limit = 100,
     as_json: Json = False,
 ) -> None:
     """Print what was thrown away, when and why, newest first.

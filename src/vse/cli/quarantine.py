@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vse.cli.context import Json, open_site
+from vse.cli.context import Json, Limit, open_site
+from vse.cli.helptext import Commands
 from vse.cli.output import emit_json, emit_lines, err, moment, out, size, table
 from vse.errors import BadRequest
 
@@ -14,15 +15,15 @@ if TYPE_CHECKING:
     from vse.app.site import Site
     from vse.staging.quarantine import Kept
 
-app = typer.Typer(no_args_is_help=True, help="Files that failed verification, kept with the evidence.")
-Numbers = Annotated[list[int], typer.Argument(help="Numbers of the list.", metavar="NUMBER...")]
+app = Commands(help="Files that failed verification, kept with the evidence.")
+Numbers = Annotated[list[int], typer.Argument(help="Numbers of the list.", metavar="NUMBER")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 @app.command("list")
 def list_(
     context: typer.Context,
-    limit: Annotated[int, typer.Option("--limit", help="So many at most.")] = 100,
+    limit: Limit = 100,
     as_json: Json = False,
 ) -> None:
     """Print what is kept, the newest first.
@@ -88,7 +89,7 @@ def release(context: typer.Context, number: int, yes: Yes = False, as_json: Json
 def delete(
     context: typer.Context,
     numbers: Annotated[
-        list[int] | None, typer.Argument(help="Numbers of the list.", metavar="NUMBER...")
+        list[int] | None, typer.Argument(help="Numbers of the list.", metavar="NUMBER")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All that is kept.")] = False,
     yes: Yes = False,

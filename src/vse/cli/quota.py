@@ -7,15 +7,24 @@ from typing import Annotated
 import typer
 
 from vse.cli.context import Json, open_site
+from vse.cli.helptext import Commands
 from vse.cli.output import emit_lines, err, out, size, table
 from vse.cli.pool import bytes_of
 from vse.errors import BadRequest
 
-app = typer.Typer(no_args_is_help=True, help="How much a user, a group or a dataset may have.")
-_User = Annotated[str, typer.Option("--user", help="Of this user; '*': of each that has none.")]
-_Group = Annotated[str, typer.Option("--group", help="Of this group; '*': of each that has none.")]
-_Dataset = Annotated[str, typer.Option("--dataset", help="Of this dataset; '*': of each that has none.")]
-_At = Annotated[str, typer.Option("--se", help="At this storage element; default: at each one.")]
+app = Commands(help="How much a user, a group or a dataset may have.")
+_User = Annotated[
+    str, typer.Option("--user", help="Of this user; '*': of each that has none.", metavar="NAME")
+]
+_Group = Annotated[
+    str, typer.Option("--group", help="Of this group; '*': of each that has none.", metavar="NAME")
+]
+_Dataset = Annotated[
+    str, typer.Option("--dataset", help="Of this dataset; '*': of each that has none.", metavar="NAME")
+]
+_At = Annotated[
+    str, typer.Option("--se", help="At this storage element; default: at each one.", metavar="SE")
+]
 
 
 @app.command("set")

@@ -23,11 +23,11 @@ def add_to(app: typer.Typer) -> None:
 
 def register(
     context: typer.Context,
-    paths: Annotated[
-        list[Path] | None, typer.Argument(help="Files of this machine.", metavar="FILE...")
-    ] = None,
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files of this machine.", metavar="FILE")] = None,
     to: Annotated[str, typer.Option(help="The directory of the catalogue they go to.", metavar="LFN")] = "",
-    se: Annotated[str, typer.Option("--se", help="The storage element; default: stager.destination.")] = "",
+    se: Annotated[
+        str, typer.Option("--se", help="The storage element; default: stager.destination.", metavar="SE")
+    ] = "",
     scan: Annotated[
         str, typer.Option(help="Register what the element holds below this name.", metavar="LFN")
     ] = "",

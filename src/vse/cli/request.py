@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vse.cli.context import Json, open_site
+from vse.cli.context import Json, Limit, open_site
+from vse.cli.helptext import Commands
 from vse.cli.output import emit_json, emit_lines, err, moment, out, size, table
 
 if TYPE_CHECKING:
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
     from vse.model import Identity
     from vse.staging.values import Item, Request
 
-app = typer.Typer(no_args_is_help=True, help="Requests for datasets: list, show, cancel, retry, approve.")
+app = Commands(help="Requests for datasets: list, show, cancel, retry, approve.")
 
 _Number = Annotated[int, typer.Argument(metavar="REQUEST", help="A request's number.")]
-_Note = Annotated[str, typer.Option("--note", help="Why; kept with the request.")]
+_Note = Annotated[str, typer.Option("--note", help="Why; kept with the request.", metavar="TEXT")]
 _SHOWN_FILES = 1000
 
 
@@ -27,8 +28,8 @@ def list_requests(
     context: typer.Context,
     all_of_them: Annotated[bool, typer.Option("--all", help="Those that have ended, too.")] = False,
     held: Annotated[bool, typer.Option("--held", help="Only those that wait for approval.")] = False,
-    owner: Annotated[str, typer.Option("--owner", help="Only those of one user.")] = "",
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many, the newest.")] = 100,
+    owner: Annotated[str, typer.Option("--owner", help="Only those of one user.", metavar="USER")] = "",
+    limit: Limit = 100,
     as_json: Json = False,
 ) -> None:
     """List the open requests, newest first.
@@ -64,7 +65,9 @@ def show(
     number: _Number,
     state: Annotated[
         list[str] | None,
-        typer.Option("--state", help="Only files in this state: here waiting done failed cancelled."),
+        typer.Option(
+            "--state", help="Only files in this state: here waiting done failed cancelled.", metavar="STATE"
+        ),
     ] = None,
     after: Annotated[str, typer.Option("--after", help="Only files behind this name.", metavar="LFN")] = "",
     as_json: Json = False,

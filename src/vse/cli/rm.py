@@ -21,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
 
 def rm(
     context: typer.Context,
-    names: Annotated[list[str], typer.Argument(help="Files, or their copies.", metavar="LFN[@SE]...")],
+    names: Annotated[list[str], typer.Argument(help="Files, or their copies.", metavar="LFN[@SE]")],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Only print what would be removed.")
     ] = False,

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vse.cli.context import Context, Json, settings_path
+from vse.cli.helptext import Commands
 from vse.cli.output import emit_json, emit_lines, err, table
 
 if TYPE_CHECKING:
     from vse.config.load import Loaded
     from vse.config.settings import ElementSettings
 
-app = typer.Typer(no_args_is_help=True, help="Look at the storage elements.", rich_help_panel="Sites")
+app = Commands(
+    help="Look at the storage elements.",
+)
 
 
 def loaded_settings(context: typer.Context) -> Loaded:

@@ -22,8 +22,10 @@ def add_to(app: typer.Typer) -> None:
 
 def space(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Only this storage element.", metavar="[NAME]")] = "",
-    wait_s: Annotated[float, typer.Option("--wait", help="Seconds to wait for an answer.", min=0.1)] = 10.0,
+    name: Annotated[str, typer.Argument(help="Only this storage element.", metavar="NAME")] = "",
+    wait_s: Annotated[
+        float, typer.Option("--wait", help="Seconds to wait for an answer.", min=0.1, metavar="SECONDS")
+    ] = 10.0,
     recount: Annotated[
         bool, typer.Option("--recount", help="Of NAME's volumes: count anew what is really there, first.")
     ] = False,

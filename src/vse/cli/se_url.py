@@ -23,7 +23,10 @@ def url(
     lfn: Annotated[str, typer.Argument(help="A logical file name.", metavar="LFN")],
     name: Annotated[str, typer.Argument(help="A storage element.", metavar="NAME")],
     to: Annotated[
-        str, typer.Option(help="The URLs and options of a copy to this element, by a service such as FTS.")
+        str,
+        typer.Option(
+            help="The URLs and options of a copy to this element, by a service such as FTS.", metavar="SE"
+        ),
     ] = "",
     as_json: Json = False,
 ) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vse.cli import pool, serve_stager, serve_xrootd
+from vse.cli.helptext import Commands
 from vse.cli.output import err, out, size
 from vse.cli.serve_stager import build_daemon, built_when_right, told, until_told
 from vse.errors import BadRequest
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def add_to(app: typer.Typer) -> None:
-    group = typer.Typer(invoke_without_command=True)
+    group = Commands(invoke_without_command=True, no_args_is_help=False)
     group.callback()(serve)
     serve_stager.add_to(group)
     serve_xrootd.add_to(group)

@@ -23,10 +23,14 @@ def add_to(app: typer.Typer) -> None:
 def stage(
     context: typer.Context,
     query: Annotated[str, typer.Argument(help="A dataset's name, a dataset query, or a path with a glob.")],
-    to: Annotated[str, typer.Option(help="The storage element; default: stager.destination.")] = "",
-    priority: Annotated[int, typer.Option(min=1, max=9, help="1 comes first, 9 last.")] = 5,
-    pin: Annotated[str, typer.Option(help="Keep the files at least so long, such as 12h or 7d.")] = "",
-    note: Annotated[str, typer.Option(help="What it is for; kept with the request.")] = "",
+    to: Annotated[
+        str, typer.Option(help="The storage element; default: stager.destination.", metavar="SE")
+    ] = "",
+    priority: Annotated[int, typer.Option(min=1, max=9, help="1 comes first, 9 last.", metavar="N")] = 5,
+    pin: Annotated[
+        str, typer.Option(help="Keep the files at least so long, such as 12h or 7d.", metavar="TIME")
+    ] = "",
+    note: Annotated[str, typer.Option(help="What it is for; kept with the request.", metavar="TEXT")] = "",
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Move the files now, or leave them to a stager.")
     ] = True,
@@ -43,7 +47,7 @@ def stage(
 
       vse stage '/lhc/data/2026/*.root' --no-wait
 
-      vse stage muons@2 --priority 2 --pin 7d --to DISK --note 'for the summer conference'
+      vse stage muons@2 --priority 2 --pin 7d --to DISK --note 'summer school'
     """
     from vse.app.requests import conditions
     from vse.app.stage import end_of, stage_dataset

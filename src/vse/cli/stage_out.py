@@ -16,10 +16,12 @@ def add_to(app: typer.Typer) -> None:
 
 def stage_out(
     context: typer.Context,
-    files: Annotated[list[str], typer.Argument(help="Files of this machine, LFNs, or URLs.")],
-    to: Annotated[str, typer.Option(help="The storage element that they go to.")],
-    name: Annotated[str, typer.Option("--as", help="The LFN, or a directory of LFNs, that they get.")] = "",
-    priority: Annotated[int, typer.Option(min=1, max=9, help="1 goes first, 9 last.")] = 5,
+    files: Annotated[list[str], typer.Argument(help="Files of this machine, LFNs, or URLs.", metavar="FILE")],
+    to: Annotated[str, typer.Option(help="The storage element that they go to.", metavar="SE")],
+    name: Annotated[
+        str, typer.Option("--as", help="The LFN, or a directory of LFNs, that they get.", metavar="LFN")
+    ] = "",
+    priority: Annotated[int, typer.Option(min=1, max=9, help="1 goes first, 9 last.", metavar="N")] = 5,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Move the files now, or leave them to a stager.")
     ] = False,
@@ -32,7 +34,7 @@ def stage_out(
 
     Examples:
 
-      vse stage-out histograms.root --to TIER2 --as /lhc/user/a/anna/histograms.root
+      vse stage-out hist.root --to TIER2 --as /lhc/user/a/anna/hist.root
 
       vse stage-out out/*.root --to TIER2 --as /lhc/user/a/anna/run7/ --wait
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vse.cli.context import Context, Json, open_site, settings_path
+from vse.cli.helptext import Commands
 from vse.cli.output import duration, emit_lines, err, out, size, table
 
 if TYPE_CHECKING:
     from vse.app.site import Site
 
-app = typer.Typer(no_args_is_help=True, help="The staging daemons: who works, and a site that had afdsmgrd.")
+app = Commands(help="The staging daemons: who works, and a site that had afdsmgrd.")
 
 
 @app.command("list")
@@ -69,7 +70,7 @@ def import_afdsmgrd(
     context: typer.Context,
     conf: Annotated[Path, typer.Argument(help="The configuration of afdsmgrd (afdsmgrd.conf, xpd.cf).")],
     element: Annotated[
-        str, typer.Option("--element", help="The storage element that the files come to.")
+        str, typer.Option("--element", help="The storage element that the files come to.", metavar="SE")
     ] = "AFDSMGRD",
     write: Annotated[bool, typer.Option("--write", help="Write it to vse.toml.")] = False,
 ) -> None:

@@ -19,7 +19,7 @@ def add_to(app: typer.Typer) -> None:
 
 def stat(
     context: typer.Context,
-    names: Annotated[list[str], typer.Argument(help="Files or directories.", metavar="LFN...")],
+    names: Annotated[list[str], typer.Argument(help="Files or directories.", metavar="LFN")],
     as_json: Json = False,
 ) -> None:
     """Show size, checksum, GUID, owner, times and tags of names.

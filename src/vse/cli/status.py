@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vse.cli.context import Json, open_site
-from vse.cli.output import duration, emit_json, emit_lines, err, moment, out, size, table
+from vse.cli.output import duration, emit_json, emit_lines, err, moment, out, size, size_of, table
 from vse.cli.stager import show_troubles
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
     from vse.app.site import Site
     from vse.staging.eta import Estimate
@@ -114,56 +114,45 @@ def emit_rows(statuses: Sequence[RequestStatus]) -> None:
     table((), [_row(one) for one in statuses])
 
 
-def drawn(statuses: Sequence[RequestStatus]) -> Table:
-    """Return requests as a table for a terminal, with a bar, the rate, and when each should be here."""
+def drawn(statuses: Sequence[RequestStatus]) -> RenderableType:
+    """Return requests for a terminal: a bar, the rate, and when each should be here; two lines each."""
+    from rich.console import Group
+    from rich.text import Text
+
+    lines = [line for one in statuses for line in _lines(one)]
+    return Group(*lines) if lines else Text("No open requests.")
+
+
+def _lines(one: RequestStatus) -> Iterator[RenderableType]:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
     from vse.staging.values import ItemState
 
-    grid = Table(box=None, pad_edge=False, header_style="bold", expand=False)
-    for heading, right in (
-        ("request", True),
-        ("state", False),
-        ("", False),
-        ("files", True),
-        ("bytes", True),
-        ("rate", True),
-        ("expected in", True),
-        ("by", False),
-        ("dataset", False),
-    ):
-        grid.add_column(heading, justify="right" if right else "left", no_wrap=heading != "dataset")
-    for one in statuses:
-        request, failed = one.request, one.files[ItemState.FAILED]
-        files = Text(f"{one.here_files}/{one.total_files}")
-        if failed:
-            files.append(f" {failed} failed", "red")
-        dataset = Text(request.query, overflow="fold")
-        if one.note:
-            dataset.append(f"\n{one.note}", "yellow")
-        moves = one.rate_bytes_s is not None and one.running
-        grid.add_row(
-            str(request.id),
-            Text(str(request.state), _COLOURS.get(str(request.state), "")),
-            ProgressBar(
-                max(one.total_bytes, 1),
-                min(one.here_bytes, one.total_bytes),
-                20,
-                complete_style="blue",
-                finished_style="green",
-            ),
-            files,
-            f"{size(one.here_bytes)} of {size(one.total_bytes)}",
-            f"{size(one.rate_bytes_s)}/s" if moves else "",
-            "" if one.eta is None and one.note else _when(one),
-            request.owner,
-            dataset,
-        )
-    if not statuses:
-        grid.caption = "No open requests."
-    return grid
+    request, failed = one.request, one.files[ItemState.FAILED]
+    head = Text(f"{request.id:>5}  ", no_wrap=True, overflow="ellipsis")
+    head.append(str(request.state), _COLOURS.get(str(request.state), ""))
+    if failed:
+        head.append(f", {failed} {'file' if failed == 1 else 'files'} failed", "red")
+    yield head.append(f"  {request.owner}  {request.query}")
+    here = min(one.here_bytes, one.total_bytes)
+    bar = ProgressBar(max(one.total_bytes, 1), here, 10, complete_style="blue", finished_style="green")
+    moves = one.rate_bytes_s is not None and one.running
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_row(
+        "   ",
+        bar,
+        f"{one.here_files}/{one.total_files} files",
+        size_of(one.here_bytes, one.total_bytes),
+        f"{size(one.rate_bytes_s)}/s" if moves else "",
+        "" if one.eta is None and one.note else _when(one),
+    )
+    yield grid
+    if one.note:
+        note = Table.grid()
+        note.add_row(" " * 5, Text(one.note, "yellow"))
+        yield note
 
 
 def _when(status: RequestStatus) -> str:
@@ -172,7 +161,7 @@ def _when(status: RequestStatus) -> str:
     if status.eta is None:
         return status.note
     eta = status.eta
-    return f"{duration(eta.likely_s)}  ({duration(eta.low_s)} to {duration(eta.high_s)})"
+    return f"{duration(eta.likely_s)} ({duration(eta.low_s)} to {duration(eta.high_s)})"
 
 
 def _show_upstreams(site: Site) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vse.cli.context import Json, open_site
+from vse.cli.helptext import Commands
 from vse.cli.output import emit_json, emit_lines, err, table
 from vse.errors import BadRequest, VseError
 from vse.model import BulkResult, Identity, Lfn
@@ -15,13 +16,11 @@ from vse.model import BulkResult, Identity, Lfn
 if TYPE_CHECKING:
     from vse.model.tags import Tag
 
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_help_panel="Names",
+app = Commands(
     help="Tag files and directories with typed values, which what is below a directory inherits. "
     "[bold]vse find[/bold] finds by them.",
 )
-Words = Annotated[list[str], typer.Argument(help="Files or directories, and values.", metavar="WORD...")]
+Words = Annotated[list[str], typer.Argument(help="Files or directories, and values.", metavar="WORD")]
 
 
 @app.command()
@@ -30,7 +29,7 @@ def schema(
     directory: Annotated[str, typer.Argument(help="A directory.", metavar="LFN")],
     definitions: Annotated[
         list[str] | None,
-        typer.Argument(help="Tags to define: integer, number, text, time or boolean.", metavar="TAG=TYPE..."),
+        typer.Argument(help="Tags to define: integer, number, text, time or boolean.", metavar="TAG=TYPE"),
     ] = None,
     note: Annotated[
         list[str] | None, typer.Option("--note", help="What a tag means.", metavar="TAG=TEXT")
@@ -46,7 +45,7 @@ def schema(
 
       vse tag schema /lhc/data
 
-      vse tag schema /lhc/data run=integer pass=text --note run='Number of the run'
+      vse tag schema /lhc/data run=integer pass=text --note run='Its number'
 
       vse tag schema /lhc/data --remove pass
     """
@@ -113,7 +112,7 @@ def unset(context: typer.Context, words: Words, as_json: Json = False) -> None:
 @app.command()
 def show(
     context: typer.Context,
-    names: Annotated[list[str], typer.Argument(help="Files or directories.", metavar="LFN...")],
+    names: Annotated[list[str], typer.Argument(help="Files or directories.", metavar="LFN")],
     as_json: Json = False,
 ) -> None:
     """Show the tags of names, and where each is inherited from.

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from vse.cli.context import Json, open_site
+from vse.cli.helptext import Commands
 from vse.cli.output import emit_json, emit_lines, err, moment, out, table
 from vse.errors import BadRequest
 from vse.model import BulkResult, Identity, Trashed
 
-app = typer.Typer(no_args_is_help=True, help="Names that were removed and can be had back.")
+app = Commands(help="Names that were removed and can be had back.")
 Words = Annotated[
-    list[str] | None, typer.Argument(help="Numbers of the list, or names.", metavar="NUMBER|LFN...")
+    list[str] | None, typer.Argument(help="Numbers of the list, or names.", metavar="NUMBER|LFN")
 ]
 
 

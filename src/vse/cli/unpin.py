@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vse.cli.context import open_site
+from vse.cli.context import AtElement, open_site
 from vse.cli.output import out
 from vse.errors import BadRequest
 from vse.model import DatasetQuery, Identity
@@ -18,13 +18,11 @@ def add_to(app: typer.Typer) -> None:
 
 def unpin(
     context: typer.Context,
-    query: Annotated[str, typer.Argument(help="As for vse pin.", metavar="[QUERY]")] = "",
+    query: Annotated[str, typer.Argument(help="As for vse pin.", metavar="QUERY")] = "",
     request: Annotated[
-        int | None, typer.Option("--request", help="The files of this request.", min=1)
+        int | None, typer.Option("--request", help="The files of this request.", min=1, metavar="REQUEST")
     ] = None,
-    se: Annotated[
-        str, typer.Option("--se", help="At this storage element; default: stager.destination.")
-    ] = "",
+    se: AtElement = "",
     everybody: Annotated[
         bool, typer.Option("--everybody", help="Pins of others, too; for administrators.")
     ] = False,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vse.cli.context import Json, open_site
+from vse.cli.helptext import Commands
 from vse.cli.output import emit_json, emit_lines, err, moment, out, table
 
 if TYPE_CHECKING:
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
     from vse.catalogue.registrations import Registration
     from vse.catalogue.upstream_states import UpstreamState
 
-app = typer.Typer(
-    no_args_is_help=True,
+app = Commands(
     help="Catalogues elsewhere: which there are, how they answer, what they are told of.",
 )
 
@@ -88,7 +88,7 @@ def registrations(
     context: typer.Context,
     upstream: Name = None,
     all_of_them: Annotated[bool, typer.Option("--all", help="Those that are done, too.")] = False,
-    limit: Annotated[int, typer.Option(help="At most so many; 0 for all.", min=0)] = 100,
+    limit: Annotated[int, typer.Option(help="At most so many; 0 for all.", min=0, metavar="N")] = 100,
     as_json: Json = False,
 ) -> None:
     """Show the copies made here that upstreams are still to be told of, and why one refused.

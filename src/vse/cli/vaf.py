@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vse.cli.context import Context, Json, settings_path
+from vse.cli.helptext import Commands
 from vse.cli.output import emit_json, err, out, table
 
 if TYPE_CHECKING:
     from vse.app.vaf import Facility
 
-app = typer.Typer(
-    no_args_is_help=True,
+app = Commands(
     help="Your analysis facility: a scheduler of your own, workers on a batch system.",
 )
 _Many = Annotated[int, typer.Argument(help="How many workers in all.", min=0)]
@@ -97,7 +97,9 @@ def request(context: typer.Context, count: _Many) -> None:
 def count_workers(
     context: typer.Context,
     once: Annotated[bool, typer.Option("--once", help="Print the number and end.")] = False,
-    every: Annotated[float, typer.Option(help="Seconds between two lines.", min=0.1)] = 5.0,
+    every: Annotated[
+        float, typer.Option(help="Seconds between two lines.", min=0.1, metavar="SECONDS")
+    ] = 5.0,
 ) -> None:
     """Show how many workers there are, again and again until Ctrl-C.
 
@@ -126,7 +128,7 @@ def wait(
     count: _Many,
     timeout: Annotated[
         float | None,
-        typer.Option(help="Give up after so many seconds, and say why.", min=0),
+        typer.Option(help="Give up after so many seconds, and say why.", min=0, metavar="SECONDS"),
     ] = None,
 ) -> None:
     """Wait until there are COUNT workers.

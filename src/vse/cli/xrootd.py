@@ -12,15 +12,14 @@ from typing import Annotated
 import typer
 
 from vse.cli.context import Json, open_site
+from vse.cli.helptext import Commands
 from vse.cli.output import emit_json, err, out
 from vse.errors import BadRequest, BadSettings, VseError
 
-app = typer.Typer(
-    no_args_is_help=True, help="An xrootd in front of the site whose missing files come when they are opened."
-)
+app = Commands(help="An xrootd in front of the site whose missing files come when they are opened.")
 
 _FAILED = 2
-User = Annotated[str, typer.Option(help="Who xrootd runs as, when root starts it.")]
+User = Annotated[str, typer.Option(help="Who xrootd runs as, when root starts it.", metavar="USER")]
 
 
 class Mode(StrEnum):
@@ -36,10 +35,13 @@ def config(
         Mode,
         typer.Option(
             help="redirect: the link tree, and `vse serve xrootd` for what is missing in it; "
-            "stagecmd: xrootd runs a program for each missing file."
+            "stagecmd: xrootd runs a program for each missing file.",
+            metavar="redirect|stagecmd",
         ),
     ] = Mode.REDIRECT,
-    port: Annotated[int | None, typer.Option(help="Of xrootd; default: that of doors.xrootd.data.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Of xrootd; default: that of doors.xrootd.data.", metavar="PORT")
+    ] = None,
     user: User = "xrootd",
 ) -> None:
     """Write the configuration of an xrootd (Debian's xrootd-server 5.5), with the programs that it calls.
@@ -113,7 +115,9 @@ def stage(
     move: Annotated[
         bool, typer.Option("--move/--no-move", help="Move it here, or leave that to a stager that runs.")
     ] = True,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for it; 0 is no limit.")] = 3600.0,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds to wait for it; 0 is no limit.", metavar="SECONDS")
+    ] = 3600.0,
 ) -> None:
     """Bring one missing file: what xrootd's `oss.stagecmd sync` calls.
 
@@ -122,7 +126,7 @@ def stage(
 
     Example:
 
-      vse xrootd stage /vse/lhc/data/a.root /srv/vse-xrootd/tree/vse/lhc/data/a.root
+      vse xrootd stage /vse/lhc/a.root /srv/vse-xrootd/tree/vse/lhc/a.root
     """
     from vse.app.xrootd_setup import stage_to, write_failure
 
@@ -144,15 +148,17 @@ def prepare(
             help="NUMBER stage|prep|cancel|query [PATH ...], as xrootd writes it.", metavar="REQUEST"
         ),
     ] = None,
-    spool: Annotated[Path | None, typer.Option(help="Carry out what was written down there.")] = None,
+    spool: Annotated[
+        Path | None, typer.Option(help="Carry out what was written down there.", metavar="DIRECTORY")
+    ] = None,
 ) -> None:
     """Carry out a prepare: what xrootd's libXrdOfsPrepGPI.so calls. Files are asked for, not waited for.
 
     Examples:
 
-      vse xrootd prepare -- 17:anna.42@host stage /vse/lhc/data/a.root /vse/lhc/data/b.root
+      vse xrootd prepare -- 17:anna.42@host stage /vse/lhc/a.root /vse/lhc/b.root
 
-      vse xrootd prepare -- 17:anna.42@host query /vse/lhc/data/a.root
+      vse xrootd prepare -- 17:anna.42@host query /vse/lhc/a.root
 
       vse xrootd prepare --spool /etc/vse-xrootd/spool
     """

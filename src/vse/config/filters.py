@@ -69,6 +69,6 @@ class QuarantineSettings(Section):
     keep: bool = True
     """Keep files that failed verification, as evidence, in the storage they were to come to."""
     max_bytes: int = Field(default=10 * 1024**3, ge=0)
-    """So much of them in each storage element; the oldest go first."""
+    """So much in each storage element, at most a twentieth of its file system; the oldest go first."""
     max_age_s: Positive = 7 * 86400.0
     """How long each is kept."""

@@ -55,7 +55,8 @@ def find_site(explicit: Path | None, environment: Mapping[str, str], start: Path
     if asked is not None:
         path = asked / FILE_NAME if asked.is_dir() else asked
         if path.is_file():
-            return path.absolute()
+            # names of files are made of the site's directory: there is one way to write it
+            return (path.parent.resolve() if ".." in path.parts else path.parent.absolute()) / path.name
         raise NoSuchSite(f"use the site {asked}", f"there is no {FILE_NAME}", f"make one: vse init {asked}")
     for directory in (start, *start.parents):
         if (directory / FILE_NAME).is_file():

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 from pydantic.alias_generators import to_pascal
 
+from vse.model.sizes import parse_bytes
+
 Key = tuple[str, ...]
 """Where a value stands: the names of the sections around it, and its own."""
 Tree = dict[str, Any]
@@ -53,6 +55,20 @@ def _rate(value: Any) -> Any:
 
 Rate = Annotated[float, Field(ge=0), BeforeValidator(_rate)]
 """Bytes a second: a number, or ``100MB/s``."""
+
+
+def _approval(value: Any) -> Any:
+    """Read ``above 1TB`` as ``above`` and the number of bytes; ``none`` and ``all`` stay."""
+    words = value.split() if isinstance(value, str) else []
+    if words in (["none"], ["all"]):
+        return words[0]
+    if len(words) < 2 or words[0] != "above":
+        raise ValueError("it is 'none', 'all', or 'above' and a size, such as 'above 1TB'")
+    return f"above {parse_bytes(' '.join(words[1:]))}"
+
+
+Approval = Annotated[str, BeforeValidator(_approval)]
+"""Which requests wait for somebody's word: ``none``, ``all``, or ``above BYTES``."""
 
 
 class Section(BaseModel):

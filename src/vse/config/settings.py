@@ -17,7 +17,7 @@ from vse.config.elements import DataManagement, ElementSettings, ProtocolSetting
 from vse.config.filters import Depth, FilterSettings, QuarantineSettings
 from vse.config.inheritance import BASES, ELEMENTS, resolve
 from vse.config.pools import PoolSettings, ReplicationSettings
-from vse.config.sections import Count, Names, Positive, Rate, Section, SitePath
+from vse.config.sections import Approval, Count, Names, Positive, Rate, Section, SitePath
 from vse.config.services import AfdsmgrdSettings, ExternalSettings, MonitorSettings, UrlRule
 from vse.config.topology import CountryStorage, SiteStorage
 from vse.config.upstreams import MappingRule, UpstreamSettings
@@ -101,8 +101,8 @@ class StagerSettings(Section):
     """A table: another number for those read from the storage elements named in it."""
     destination_slots: dict[str, Count] = Field(default={})
     """A table: another number for those written to the storage elements named in it."""
-    approval: Annotated[str, Field(pattern=r"^(none|all|above \d+)$")] = "none"
-    """Which requests wait until somebody approves them: `none`, `all`, or `above BYTES` that have to come."""
+    approval: Approval = "none"
+    """Which requests wait until somebody approves them: `none`, `all`, or `above 1TB` that have to come."""
     approvers: Names = ()
     """Users who approve, beside the administrators of the catalogue; they need no approval themselves."""
     approver_groups: Names = ()

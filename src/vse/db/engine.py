@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import sqlite3
 import threading
 import weakref
@@ -39,6 +40,9 @@ class Database:
     def __init__(self, engine: sa.Engine, file: SqliteFile | None = None) -> None:
         self.engine = engine
         self.dialect = engine.dialect.name
+        # Each statement would else have a snapshot of its own. SQLite knows no other way.
+        sqlite = self.dialect == "sqlite"
+        self._snapshots = engine if sqlite else engine.execution_options(isolation_level="REPEATABLE READ")
         self._file = file
         self._still = file if file is not None and file.still is not None else None
         self._threads = threading.local()
@@ -68,6 +72,8 @@ class Database:
             raise StorageFault(wanted, getattr(error, "strerror", None) or str(error)) from error
         if sqlite:
             _prepare_sqlite(engine, read_only=file is not None and file.read_only)
+        else:
+            _pass_over_dead_connections(engine)
         database = cls(engine, file)
         try:
             with database.mapped(wanted):
@@ -88,7 +94,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A connection that sees one snapshot of the database."""
-        with self.mapped("read the database"), self.engine.connect() as connection, connection.begin():
+        with self.mapped("read the database"), self._snapshots.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -117,14 +123,16 @@ class Database:
         """Return this thread's own connection (a cursor of it); each statement on it sees the last commit.
 
         For `vse.db.prepared` statements that only read, and are read to their end at once: nothing
-        is held between calls. Run them inside `mapped`.
+        is held between calls. Run them inside `mapped`. One whose server has gone away is replaced.
         """
         try:
-            return self._threads.reader.driver
+            if not self._threads.reader.is_gone():
+                return self._threads.reader.driver
         except AttributeError:
-            reader = self._threads.reader = _Reader(self.engine)
-            self._readers.add(reader)
-            return reader.driver
+            pass  # this thread's first
+        reader = self._threads.reader = _Reader(self.engine)
+        self._readers.add(reader)
+        return reader.driver
 
     @contextmanager
     def mapped(self, wanted: str) -> Iterator[None]:
@@ -137,6 +145,9 @@ class Database:
         except self.engine.dialect.loaded_dbapi.Error as error:
             self._ensure_unchanged(wanted)
             raise _translated(wanted, error) from error
+        except sa.exc.TimeoutError as error:
+            found = "all connections of this process are in use, and stayed so"
+            raise DatabaseBusy(wanted, found, "try again; if it stays so, use fewer slots") from error
         self._ensure_unchanged(wanted)
 
     def _ensure_unchanged(self, wanted: str) -> None:
@@ -159,11 +170,17 @@ class _Reader:
         driver: Any = fairy.driver_connection
         fairy.detach()
         self._fairy = fairy
+        self._line: _Line | None = None
         if engine.dialect.name == "postgresql":
             driver.autocommit = True
             # A cursor for each statement, and numbers as text, cost a third of a look-up's time.
+            self._line = _Line(driver)
             driver = driver.cursor(binary=True)
         self.driver = driver
+
+    def is_gone(self) -> bool:
+        """Whether the server has hung up."""
+        return self._line is not None and self._line.is_dead()
 
     def close(self) -> None:
         with contextlib.suppress(Exception):
@@ -171,6 +188,31 @@ class _Reader:
 
     def __del__(self) -> None:
         self.close()
+
+
+class _Line:
+    """An idle connection to a server. One that was closed, or has something to say unasked, has ended."""
+
+    def __init__(self, driver: Any) -> None:
+        self._driver = driver
+        self._poll = select.poll()
+        self._poll.register(driver.fileno(), select.POLLIN)
+
+    def is_dead(self) -> bool:
+        """Costs a microsecond: nothing is sent."""
+        return bool(self._driver.closed or self._poll.poll(0))
+
+
+def _pass_over_dead_connections(engine: sa.Engine) -> None:
+    """Let nobody who was idle notice that the server was restarted meanwhile."""
+
+    @event.listens_for(engine, "checkout")
+    def _look(connection: Any, record: Any, _proxy: Any) -> None:
+        line = record.info.get(_Line)
+        if line is None:
+            record.info[_Line] = _Line(connection)
+        elif line.is_dead():
+            raise sa.exc.DisconnectionError("the server has hung up")  # another one is opened
 
 
 def _parsed(url: str) -> tuple[str, sa.URL]:
@@ -223,6 +265,8 @@ _SQLITE_BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
 _SQLITE_FULL = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
 _POSTGRESQL_BUSY = ("40001", "40P01", "55P03")
 _POSTGRESQL_FULL = ("53100",)
+_POSTGRESQL_AWAY = ("08", "57P")
+"""How the codes of a connection that broke, and of a server that ends or starts, begin."""
 
 
 def _translated(wanted: str, error: BaseException) -> VseError:
@@ -236,6 +280,9 @@ def _translated(wanted: str, error: BaseException) -> VseError:
     else:
         state = getattr(error, "sqlstate", None)
         busy, full = state in _POSTGRESQL_BUSY, state in _POSTGRESQL_FULL
+        unanswered = state is None and type(error).__name__ == "OperationalError"  # none came from a server
+        if unanswered or str(state).startswith(_POSTGRESQL_AWAY):
+            return StorageFault(wanted, text, "see that its server runs, and that database.url leads to it")
     if busy:
         return DatabaseBusy(wanted, f"it stayed locked for {_BUSY_TIMEOUT_S} s", "try again")
     if full:

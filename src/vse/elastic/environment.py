@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from vse.errors import BadSettings
@@ -63,14 +65,35 @@ def run_payload(directories: Sequence[Path]) -> str:
     command = [str(path)] if os.access(path, os.X_OK) else ["/bin/bash", str(path)]
     wanted = f"run the environment's payload {path}"
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PAYLOAD_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise BadSettings(wanted, type(error).__name__) from error
-    if done.returncode != 0:
-        raise BadSettings(wanted, f"it ended with {done.returncode}", "run it by hand to see why")
-    return done.stdout
+        code, printed = _output_of(command)
+        if code == 0:
+            return printed.decode()
+    except subprocess.TimeoutExpired as error:
+        todo = "run it by hand to see what it waits for"
+        raise BadSettings(wanted, f"it did not end within {PAYLOAD_S:.0f} s", todo) from error
+    except OSError as error:
+        raise BadSettings(
+            wanted, error.strerror or str(error), "correct its first line, or its mode"
+        ) from error
+    except UnicodeDecodeError as error:
+        todo = "let it print lines of shell only, the rest to its error output"
+        raise BadSettings(wanted, "what it prints is not UTF-8 text", todo) from error
+    raise BadSettings(wanted, f"it ended with {code}", "run it by hand to see why")
+
+
+def _output_of(command: Sequence[str]) -> tuple[int, bytes]:
+    """Return a program's exit code and what it printed; where it takes too long, all it began ends."""
+    null = subprocess.DEVNULL
+    with subprocess.Popen(
+        command, stdin=null, stdout=subprocess.PIPE, stderr=null, start_new_session=True
+    ) as process:
+        try:
+            printed, _ = process.communicate(timeout=PAYLOAD_S)
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return process.returncode, printed
 
 
 def remote(directories: Sequence[Path]) -> str:
@@ -84,13 +107,15 @@ def local(directories: Sequence[Path]) -> str:
     return compose(LOCAL, directories)
 
 
-def enter(script: str, command: Sequence[str]) -> list[str]:
+def enter(script: str, command: Sequence[str], *, keeps_input: bool = True) -> list[str]:
     """Return an argument list, for an exec, that loads ``script`` and becomes ``command``.
 
     The script is in memory, seen by the process and its children only: never an argument, never a file.
+    ``keeps_input`` False: the script finds nothing on its input, which is meant for ``command``.
     """
     descriptor = in_memory(script.encode())
-    loader = f'source /dev/fd/{descriptor}; exec {descriptor}<&-; exec "$@"'
+    silent = "" if keeps_input else " </dev/null"
+    loader = f'source /dev/fd/{descriptor}{silent}; exec {descriptor}<&-; exec "$@"'
     return ["/bin/bash", "--noprofile", "--norc", "-c", loader, "vaf-enter", *command]
 
 

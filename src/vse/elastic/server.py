@@ -45,6 +45,7 @@ class Server:
         self._limits: Limits = self._orders.limits
         self._ended = asyncio.Event()
         self._turn = asyncio.Lock()
+        self._making = asyncio.Lock()
         self._scheduler: Any = None
         self._shipped: tuple[float, str] = (0.0, "")
         self._remark = ""
@@ -96,7 +97,8 @@ class Server:
 
     async def _serve(self) -> None:
         while not self._ended.is_set():
-            await self._handle(await self._look())
+            async with self._turn:  # what is seen is what is there when it is decided upon
+                await self._handle(await self._look())
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), self._orders.every_s)
 
@@ -112,18 +114,15 @@ class Server:
         return Looked(jobs, workers, len(scheduler.tasks), clients)
 
     async def _handle(self, event: controller.Event) -> None:
-        """Decide, record, do; one event at a time."""
-        async with self._turn:
-            events = [event]
-            while events:
-                self._state, commands = controller.handle(
-                    self._state, events.pop(0), time.time(), self._limits
-                )
-                self._directory.write(self._directory.decisions, json.dumps(self._state.to_dict()))
-                for command in commands:
-                    answer = await self._do(command)
-                    if answer is not None:
-                        events.append(answer)
+        """Decide, record, do. Whoever calls it has the turn: one event at a time."""
+        events = [event]
+        while events:
+            self._state, commands = controller.handle(self._state, events.pop(0), time.time(), self._limits)
+            self._directory.write(self._directory.decisions, json.dumps(self._state.to_dict()))
+            for command in commands:
+                answer = await self._do(command)
+                if answer is not None:
+                    events.append(answer)
 
     async def _do(self, command: controller.Command) -> controller.Event | None:
         if isinstance(command, ShutDown):
@@ -170,13 +169,7 @@ class Server:
 
     async def _ship(self, **_: Any) -> dict[str, Any]:
         """Return the environment of a worker and its credentials, as they are now."""
-        made_at, script = self._shipped
-        if not script or time.time() - made_at > environment.PAYLOAD_S:
-            try:
-                script = await asyncio.to_thread(environment.remote, self._orders.directories)
-                self._shipped = (time.time(), script)
-            except VseError as error:
-                self._note(str(error))
+        script = await self._environment()
         now = time.time()
         found, refused = credentials.look(os.environ, os.getuid(), now)
         for one_refused in refused:
@@ -186,6 +179,19 @@ class Server:
             "credentials": {one.variable: one.content for one in found},
             "renew_s": credentials.renew_after_s(found, now),
         }
+
+    async def _environment(self) -> str:
+        """Return the script of a worker, made anew at most once a minute, however many workers join."""
+        async with self._making:
+            made_at, script = self._shipped
+            if made_at and time.monotonic() - made_at < environment.PAYLOAD_S:
+                return script
+            try:
+                script = await asyncio.to_thread(environment.remote, self._orders.directories)
+            except VseError as error:
+                self._note(str(error))
+            self._shipped = (time.monotonic(), script)
+            return script
 
     async def _status(self, **_: Any) -> dict[str, Any]:
         state = self._state
@@ -205,7 +211,8 @@ class Server:
         }
 
     async def _request(self, count: int, **_: Any) -> dict[str, Any]:
-        await self._handle(Wished(count))
+        async with self._turn:
+            await self._handle(Wished(count))
         return await self._status()
 
     async def _stop(self, **_: Any) -> str:

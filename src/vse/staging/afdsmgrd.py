@@ -402,8 +402,9 @@ def _row(
 ) -> dict[str, Any]:
     """Return the line of a file in the status of its list."""
     shown = "coming" if state == "wanted" else state
+    member = f"#{one.listed.member}" if one.listed.member else ""
     row: dict[str, Any] = {
-        "url": one.listed.urls[0] if one.listed.urls else "",
+        "url": one.listed.urls[0] + member if one.listed.urls else "",
         "lfn": one.lfn,
         "state": shown,
         "staged": shown == "staged",

@@ -211,11 +211,12 @@ def sections_of(configuration: Configuration, element: str = ELEMENT) -> list[Se
 def element_of(configuration: Configuration, element: str = ELEMENT) -> list[Section]:
     """Return the storage element that the files come to, as far as the first rule tells where that is.
 
-    It is for looking only: what writes there is the site's own command.
+    It is for looking only: what writes there is the site's own command, which also tells the URLs of what it
+    wrote: these need not be what an LFN would make.
     """
     subst = configuration.rules[0][1] if configuration.rules else "/"
     url = urlsplit(subst.partition("$")[0])
-    access = dict.fromkeys(("WriteAccess", "RemoveAccess"), ("false", ""))
+    access = dict.fromkeys(("WriteAccess", "RemoveAccess"), ("false", "")) | {"UseCatalogURL": ("true", "")}
     head = Section(f"StorageElements.{element}", {"BackendType": (_toml("afdsmgrd"), ""), **access})
     if url.scheme in ("root", "xroot") and url.hostname:
         keys = {"Protocol": _toml("root"), "Host": _toml(url.hostname), "Path": _toml("/")}

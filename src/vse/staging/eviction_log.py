@@ -17,6 +17,8 @@ from vse.staging.pool_plan import Eviction
 from vse.transfer import instance
 
 PLANNED, DONE, KEPT, FAILED = "planned", "done", "kept", "failed"
+_CARRIED_OUT_S = 3600.0
+"""Within this what was planned has ended one way or the other, where its process cannot be seen."""
 
 
 class Evicted(NamedTuple):
@@ -71,14 +73,23 @@ def end(connection: sa.Connection, ends: Mapping[int, tuple[str, str]]) -> None:
         connection.execute(sa.update(evictions).where(evictions.c.id == key).values(**values))
 
 
-def unfinished(connection: sa.Connection, element: str, own: str) -> dict[Lfn, Evicted]:
-    """Return what nobody carries out any more: planned by ``own``, or by processes that are gone."""
+def unfinished(connection: sa.Connection, element: str, own: str, now_s: float) -> dict[Lfn, Evicted]:
+    """Return what nobody carries out any more: planned by ``own``, or by processes that are gone.
+
+    Whether one lives that began on another machine, or before this one was started anew, cannot be seen:
+    what it planned long ago is taken for broken off.
+    """
     query = sa.select(*_COLUMNS, evictions.c.holder).where(
         evictions.c.state == PLANNED, evictions.c.element == element
     )
     rows = connection.execute(query.order_by(evictions.c.id)).all()
-    gone = {own, *instance.dead({row.holder for row in rows})}
-    return {Lfn(row.lfn): _evicted(row[:-1]) for row in rows if row.holder in gone}
+    holders = {row.holder for row in rows}
+    gone, known = {own, *instance.dead(holders)}, set(instance.judged(holders))
+    return {
+        Lfn(row.lfn): _evicted(row[:-1])
+        for row in rows
+        if row.holder in gone or (row.holder not in known and abs(now_s - row.when_s) > _CARRIED_OUT_S)
+    }
 
 
 def planned_bytes(connection: sa.Connection, element: str) -> int:

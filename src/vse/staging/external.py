@@ -22,11 +22,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
+from urllib.parse import quote
 
 from vse.catalogue.port import Catalogue
 from vse.config.settings import ExternalSettings
 from vse.errors import NoPlan, NoSuchEntry, SizeMismatch, SourceUnavailable, Stalled, StorageFault
 from vse.model import Contents, Entry, NewFile
+from vse.staging.afdsmgrd_conf import SHARE
 from vse.storage.element import Elements
 from vse.transfer.instance import dead, name_of
 from vse.transfer.lifecycle import Transfer
@@ -151,18 +153,20 @@ class External:
             why = answer.reason or "it gives no reason"
             raise SourceUnavailable(f"stage {transfer.lfn}", f"the staging command says FAIL: {why}"[:500])
         known = self._known(transfer)
-        local = self._elements.get(transfer.destination).local_path(transfer.lfn)
-        if known is not None and local is not None and local.exists():
+        usual = self._elements.get(transfer.destination).local_path(transfer.lfn)
+        if known is not None and usual is not None and usual.exists():
             asked = replace(transfer, size_bytes=known.size_bytes or 0, adler32=known.adler32)
             verified = mover.move(Job(asked, (), job.destination), live, may_read)
             if verified is not None:
-                return verified._replace(source=url, url=answer.endpoint or None)
+                return verified._replace(source=url, url=_stored_url(transfer, answer.endpoint))
+        local = _listed_path(transfer) or usual
+        stored = _stored_url(transfer, answer.endpoint)
         size_bytes = self._size(transfer, answer, known.size_bytes if known else None, local)
         contents = Contents(answer.tree, answer.entries) if answer.entries is not None else None
         if known is None:
-            new = NewFile(transfer.lfn, size_bytes, None, transfer.destination, answer.endpoint or None)
+            new = NewFile(transfer.lfn, size_bytes, None, transfer.destination, stored)
             self._catalogue.register([new]).one(transfer.lfn)
-        return Moved(url, size_bytes, contents, local, answer.endpoint or None)
+        return Moved(url, size_bytes, contents, local, stored)
 
     def _url(self, transfer: Transfer) -> str:
         if transfer.given_source:
@@ -240,6 +244,30 @@ class External:
             return False
         finally:
             _end_group(process)
+
+
+def _listed_url(transfer: Transfer) -> str:
+    """Return the URL that a list of afdsmgrd has for a file; empty for a file of others."""
+    return (transfer.given_source or "") if transfer.share == SHARE else ""
+
+
+def _stored_url(transfer: Transfer, endpoint: str) -> str | None:
+    """Return the URL of the copy for the catalogue: the one told, else the one that a list has for it.
+
+    It is that of the whole file, without an anchor. None where the LFN says enough.
+    """
+    listed, anchor, member = _listed_url(transfer).partition("#")
+    told = endpoint.removesuffix(anchor + member) or listed
+    if told.startswith("/"):
+        return f"file://{quote(told)}" if listed else None
+    scheme, is_url, _ = told.partition("://")
+    return told if is_url and scheme not in ("alien", "lfn") else None
+
+
+def _listed_path(transfer: Transfer) -> Path | None:
+    """Return the path on this machine that a list has for a file; None where it has none."""
+    listed = _listed_url(transfer).partition("#")[0]
+    return Path(listed.removeprefix("file://")) if listed.startswith(("/", "file:///")) else None
 
 
 def _start(words: Sequence[str], out: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -79,6 +79,8 @@ class Sieve:
     def _make(self, work: Path, source: Path, url: str, abort: Abort) -> Made:
         lfn, tree = self._transfer.lfn, self._transfer.tree
         before = self._verifier.check(self._source.lfn, source, tree, abort)
+        if before is None:  # files are not looked into here; a filter is to be told the tree all the same
+            before = self._verifier.check(self._source.lfn, source, tree, abort, "contents")
         plain = tree.rpartition("#")[2] or (before.tree if before else "")
         (work / "out").mkdir()
         target = work / "out" / lfn.name
@@ -259,6 +261,8 @@ def _sums(path: Path) -> tuple[int, Checksum]:
 def _ending(code: int) -> str:
     if code > 0:
         return f"failed (exit code {code})"
+    if code == -signal.SIGXFSZ:
+        return "wrote more than its output_bytes allows"
     try:
         return f"crashed ({signal.Signals(-code).name})"
     except ValueError:

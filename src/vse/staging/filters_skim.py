@@ -28,6 +28,7 @@ def skim(source: Path, target: Path, tree: str, branches: Sequence[str], where: 
         if not tree or tree not in opened:
             sys.exit(f"there is no tree {tree!r} in the file")
         read = opened[tree]
+        _look_at(read, where)
         names = _chosen(read, branches)
         counters = _counters(read, names)
         plain = [one for one in names if one not in counters and one not in counters.values()]
@@ -38,6 +39,17 @@ def skim(source: Path, target: Path, tree: str, branches: Sequence[str], where: 
                 written = _new_tree(out, tree, columns, read.title)
             if len(arrays):
                 written.extend(columns)
+
+
+def _look_at(tree: Any, where: str) -> None:
+    """End with a message where ``where`` cannot be asked of a tree, instead of the traceback of a library."""
+    if not where:
+        return
+    try:
+        tree.arrays([], cut=where, entry_stop=1)
+    except Exception as error:  # as many kinds as there are ways to write an expression wrongly
+        about = (str(error).strip() or type(error).__name__).splitlines()[0]
+        sys.exit(f"its where = {where!r} cannot be asked of the tree: {type(error).__name__}: {about}")
 
 
 def _chosen(tree: Any, branches: Sequence[str]) -> list[str]:

@@ -41,7 +41,7 @@ from vse.staging.protection import Protection, names_of, stored_as
 from vse.staging.quotas import limit_of, limits_at
 from vse.staging.reservations import Reservations, Shortage, forget_holdings
 from vse.storage.element import Elements, StorageElement
-from vse.transfer.instance import new_owner
+from vse.transfer import instance
 
 _BATCH = 200
 _PAUSE_S = 10.0
@@ -103,7 +103,7 @@ class Pool:
         clock: Clock = time.time,
         forgotten: Callable[[Lfn], None] = lambda _: None,
     ) -> None:
-        self.holder = new_owner()
+        self.holder = instance.new_owner()
         self._database = database
         self._catalogue = catalogue
         self._elements = elements
@@ -115,6 +115,10 @@ class Pool:
         self._turn = threading.Lock()
         self._fruitless: dict[tuple[str, Account], float] = {}
         self.reservations = Reservations(database, capacity, clock, self._make_room)
+
+    def close(self) -> None:
+        """Leave what was broken off (as the database went away) to the pools that are opened next."""
+        instance.ended(self.holder)
 
     @property
     def names(self) -> list[str]:
@@ -329,7 +333,7 @@ class Pool:
 
     def _resume(self, element: StorageElement) -> int:
         with self._database.write() as connection:
-            left = eviction_log.unfinished(connection, element.name, self.holder)
+            left = eviction_log.unfinished(connection, element.name, self.holder, self._clock())
             if not left:
                 return 0
             eviction_log.adopt(connection, [one.id for one in left.values()], self.holder)

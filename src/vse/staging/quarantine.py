@@ -2,13 +2,15 @@
 
 The bytes stay in the storage they were to come to, below its directory for unfinished files, which no door
 and no listing shows. A row tells of each, also where the storage is remote and no bytes are kept. Limits of
-size and age hold for each storage element; the oldest go first.
+size and age hold for each storage element; the oldest go first. Evidence never crowds out files: however much
+is allowed, it takes a small part of the file system that it is on.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterable, Sequence
@@ -29,6 +31,8 @@ from vse.storage.element import Elements
 from vse.transfer.evidence import Evidence
 
 DIRECTORY = "quarantine"
+SHARE = 20
+"""What is kept takes at most one part in so many of its file system."""
 _MOST_ROWS = 1000
 """Rows without bytes are kept so long as they are among the newest of their element."""
 
@@ -93,7 +97,7 @@ class Quarantine:
         if evidence.path is not None:
             for piece in _pieces(evidence.path):
                 total.update(piece)
-            if total.size_bytes <= self._settings.max_bytes:
+            if total.size_bytes <= self._most_bytes(evidence.path.parent):
                 path = evidence.path.parent / DIRECTORY / uuid.uuid4().hex
         row = {
             "when_s": self._clock(),
@@ -123,14 +127,31 @@ class Quarantine:
     def trim(self, element: str) -> list[Kept]:
         """Delete what is too old or too much in an element, the oldest first; return what went."""
         oldest_s, held_bytes = self._clock() - self._settings.max_age_s, 0
+        rows = self._rows(quarantine.c.element == element, None)
+        place = next((one.path.parent for one in rows if one.path is not None), None)
+        most_bytes = self._settings.max_bytes if place is None else self._most_bytes(place)
         over: list[Kept] = []
-        for number, one in enumerate(self._rows(quarantine.c.element == element, None)):
+        for number, one in enumerate(rows):
             held_bytes += one.size_bytes or 0 if one.path is not None else 0
-            too_much = one.path is not None and held_bytes > self._settings.max_bytes
+            too_much = one.path is not None and held_bytes > most_bytes
             if too_much or one.when_s < oldest_s or number >= _MOST_ROWS:
                 over.append(one)
         self._forget(over)
         return over
+
+    def trim_all(self) -> None:
+        """`trim` every element."""
+        with self._database.read() as connection:
+            elements = connection.execute(sa.select(quarantine.c.element).distinct()).scalars().all()
+        for element in elements:
+            self.trim(element)
+
+    def _most_bytes(self, place: Path) -> int:
+        """Return how much may be kept in the file system of ``place``."""
+        try:
+            return min(self._settings.max_bytes, shutil.disk_usage(place).total // SHARE)
+        except OSError:  # the storage is not mounted: nothing there can be in the way
+            return self._settings.max_bytes
 
     # -- looking -------------------------------------------------------------------------------------
 

@@ -111,11 +111,16 @@ class Reservations:
         if shortage is not None:
             raise shortage.error
 
-    def release(self, element: str, lfn: Lfn) -> None:
-        """Give space back that was kept for a file that did not come; nothing where none was."""
-        with self._database.write() as connection:
-            for row in _take(connection, element, [lfn]):
-                accounts.change(connection, element, [_minus(row)])
+    def release(self, element: str, lfns: Sequence[Lfn], holder: str | None = None) -> None:
+        """Give space back that was kept for files that did not come; nothing where none was.
+
+        ``holder``: only what it keeps, where given; another one may be bringing the file by now.
+        """
+        for some in chunks(lfns, 500):
+            which = [reservations.c.element == element, reservations.c.lfn.in_(some)]
+            if holder is not None:
+                which.append(reservations.c.holder == holder)
+            self._free(element, sa.and_(*which))
 
     def turn_into_holding(self, element: str, lfn: Lfn, now_s: float) -> bool:
         """Say that a file came; see `turn_into_holdings`. False where no space was kept for it."""
@@ -158,16 +163,19 @@ class Reservations:
         )
         late = sa.and_(reservations.c.until_s < self._clock(), reservations.c.holder.not_in(known))
         dead = sa.or_(reservations.c.holder.in_(gone), sa.and_(late, ~runs))
-        with self._database.write() as connection:
-            if not connection.execute(sa.select(sa.exists().where(of_element, dead))).scalar():
-                return 0
-            accounts.lock(connection, element)
-            freed = sa.delete(reservations).where(of_element, dead).returning(*reservations.c)
-            rows = connection.execute(freed).all()
-            accounts.change(connection, element, map(_minus, rows))
-        return len(rows)
+        return self._free(element, sa.and_(of_element, dead))
 
     # -- inside --------------------------------------------------------------------------------------
+
+    def _free(self, element: str, which: sa.ColumnElement[bool]) -> int:
+        """Remove reservations of an element; return how many."""
+        with self._database.write() as connection:
+            if not connection.execute(sa.select(sa.exists().where(which))).scalar():
+                return 0
+            accounts.lock(connection, element)
+            rows = connection.execute(sa.delete(reservations).where(which).returning(*reservations.c)).all()
+            accounts.change(connection, element, map(_minus, rows))
+        return len(rows)
 
     def _kept(self, element: str) -> bool:
         """Whether an element's accounts are kept."""

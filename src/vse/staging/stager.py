@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from vse.config.settings import StagerSettings
-from vse.errors import Interrupted, QuotaExceeded, StorageFull, VseError
+from vse.errors import DatabaseBusy, Interrupted, QuotaExceeded, StorageFault, StorageFull, VseError
 from vse.model import BulkResult, Clock, Located
 from vse.staging.external import MoverBeside
 from vse.staging.jobs import Planner
-from vse.staging.stager_parts import Outcome, Parts
+from vse.staging.stager_parts import Outcome, Parts, defect
 from vse.staging.stager_recording import Recorder, report_of, url_of
 from vse.staging.stager_tape import Tapes
 from vse.staging.unclaimed import Unclaimed
@@ -131,6 +131,8 @@ class Stager:
         look_s, settle_s = 0.0, time.monotonic() + _SETTLE_S
         try:
             while not stopped():
+                if not minder.is_alive():  # others would take over what we move, for its leases run out
+                    raise defect("renew the leases of what is moved", "the thread that does has ended")
                 woken = self._gather(look_s, stopped)
                 self._record()
                 if until is not None and self._parts.staging.all_over(until):
@@ -246,7 +248,7 @@ class Stager:
             return _LOOK_S
         # Who waits is told at once of an element that is not in the settings; a service lets it wait.
         slots = self._slots if until is None else self._slots._replace(known=None)
-        claimed = self._parts.queue.claim(self.owner, free, slots, until)
+        claimed = self._parts.queue.claim(self.owner, free, slots, until, list(self._running))
         self._launch(claimed)
         if claimed:
             self._divide_caps()
@@ -264,7 +266,10 @@ class Stager:
         now_s = time.monotonic()
         lives = {one.id: Live(one, now_s) for one in claimed}
         with self._lock:
+            lost = [self._running[key] for key in lives.keys() & self._running.keys()]
             self._running.update(lives)
+        for live in lost:  # cancelled and wanted again, before its heartbeat told
+            self._give_up(live, _lost(live))
         located = self._resolve(claimed)
         on_tape: list[tuple[Live, Job]] = []
         for one in claimed:
@@ -293,6 +298,8 @@ class Stager:
             if self._parts.filters is not None:
                 return self._parts.filters.resolve(self._parts.names, claimed)
             return self._parts.names.resolve(names)
+        except (DatabaseBusy, StorageFault):
+            raise  # our own database, and nothing of the files
         except VseError as error:
             return BulkResult(failed=dict.fromkeys(names, error))
 
@@ -311,38 +318,29 @@ class Stager:
             except VseError as problem:
                 outcome = Outcome(live, job, None, problem)
             except Exception as problem:
-                error = VseError(
-                    f"stage {job.transfer.lfn}",
-                    f"{type(problem).__name__}: {problem}",
-                    "this is a defect of VSE: please report it",
-                )
-                outcome = Outcome(live, job, None, error)
+                outcome = Outcome(live, job, None, defect(f"stage {job.transfer.lfn}", problem))
             self._inbox.put(outcome)
             if live.given_up:
                 return
 
     def _move(self, job: Job, live: Live) -> Outcome:
-        """Move a file, with space kept for it as long as it is on its way."""
+        """Move a file, with space kept for it until it is written down how that ended."""
         room, one = self._parts.room, job.transfer
-        if room is None:
-            return Outcome(live, job, self._mover.move(job, live, partial(self._may_read, live)), None)
-        try:
-            room.reserve(one.destination, one.lfn, one.size_bytes, one.share, holder=self.owner)
-        except (StorageFull, QuotaExceeded) as error:
-            return Outcome(live, job, None, error, no_room=True)
-        moved = None
-        try:
-            moved = self._mover.move(job, live, partial(self._may_read, live))
-        finally:
-            if moved is None and not live.given_up:
-                room.release(one.destination, one.lfn)
-        return Outcome(live, job, moved, None)
+        if room is not None:
+            try:
+                room.reserve(one.destination, one.lfn, one.size_bytes, one.share, holder=self.owner)
+            except (StorageFull, QuotaExceeded, DatabaseBusy, StorageFault) as error:
+                return Outcome(live, job, None, error, no_room=True)
+        return Outcome(live, job, self._mover.move(job, live, partial(self._may_read, live)), None)
 
     def _may_read(self, live: Live, source: Source) -> bool:
         claim = live.transfer
         if source.se in (claim.source_se, ""):
             return True
-        return self._parts.queue.try_source(self.owner, claim, source.se, self._slots)
+        try:
+            return self._parts.queue.try_source(self.owner, claim, source.se, self._slots)
+        except (DatabaseBusy, StorageFault) as error:  # which says nothing of the file
+            raise Interrupted(f"finish {claim.lfn}", str(error)) from error
 
     # -- recording -------------------------------------------------------------------------------
 
@@ -419,10 +417,14 @@ class Stager:
         if now_s - self._ended_s.setdefault(key, now_s) < _GRACE_S:
             return
         self._ended_s.pop(key)
+        self._give_up(live, reason)
+        self._inbox.put(Outcome(live, None, None, reason))
+
+    def _give_up(self, live: Live, reason: VseError) -> None:
+        """End a move, and wait no more for that."""
         live.given_up = True  # its thread ends, if ever it comes back
         live.end(reason)
         self._add_thread()
-        self._inbox.put(Outcome(live, None, None, reason))
 
     def _divide_caps(self) -> None:
         """Take that part of the caps that is ours, by what all stagers move now."""
@@ -444,5 +446,8 @@ class Stager:
         except VseError:
             return  # the next beat comes before the lease ends
         for key in gone:
-            live = running[key]
-            live.end(Interrupted(f"finish {live.transfer.lfn}", "it was cancelled, or taken over"))
+            running[key].end(_lost(running[key]))
+
+
+def _lost(live: Live) -> Interrupted:
+    return Interrupted(f"finish {live.transfer.lfn}", "it was cancelled, or taken over")

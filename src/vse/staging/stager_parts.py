@@ -34,7 +34,7 @@ class Room(Protocol):
         holder: str = "",
     ) -> None: ...
 
-    def release(self, element: str, lfn: Lfn) -> None: ...
+    def release(self, element: str, lfns: Sequence[Lfn], holder: str | None = None) -> None: ...
 
     def turn_into_holdings(self, element: str, lfns: Sequence[Lfn], now_s: float) -> list[Lfn]: ...
 
@@ -43,7 +43,8 @@ class Room(Protocol):
 class Outcome:
     """How a move ended: moved, not begun (no free slot at any source), or an error.
 
-    ``no_room``: the error is that the destination has no room for it now, so that nothing was tried.
+    ``no_room``: the error is that no room could be kept for it at the destination now, so that nothing was
+    tried.
     """
 
     live: Live
@@ -51,6 +52,12 @@ class Outcome:
     moved: Moved | None
     error: VseError | None
     no_room: bool = False
+
+
+def defect(wanted: str, problem: Exception | str) -> VseError:
+    """Return the error for what should not happen."""
+    found = f"{type(problem).__name__}: {problem}" if isinstance(problem, Exception) else problem
+    return VseError(wanted, found, "this is a defect of VSE: please report it")
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ class Recorder:
 
     def record(self, outcomes: Sequence[Outcome]) -> tuple[dict[int, Event], dict[int, Transfer]]:
         """Return, by transfer, what was told to the queue, and what they are after that."""
+        self._free_room([one for one in outcomes if one.moved is None])
         registered = self._register([one for one in outcomes if one.moved is not None])
         events = {
             one.live.transfer.id: self._event(one, registered.failed.get(one.live.transfer.lfn))
@@ -142,15 +143,16 @@ class Recorder:
         """Turn the space that was kept for files into that of the files."""
         if self._parts.room is None:
             return
-        came: dict[str, list[Lfn]] = {}
-        for one in moved:
-            transfer = one.live.transfer
-            if transfer.lfn in registered.failed:
-                self._parts.room.release(transfer.destination, transfer.lfn)
-            else:
-                came.setdefault(transfer.destination, []).append(transfer.lfn)
-        for destination, lfns in came.items():
+        self._free_room([one for one in moved if one.live.transfer.lfn in registered.failed])
+        came = [one for one in moved if one.live.transfer.lfn not in registered.failed]
+        for destination, lfns in _by_destination(came).items():
             self._parts.room.turn_into_holdings(destination, lfns, self._clock())
+
+    def _free_room(self, outcomes: Sequence[Outcome]) -> None:
+        """Give back the space that was kept for files that did not come."""
+        if self._parts.room is not None:
+            for destination, lfns in _by_destination(outcomes).items():
+                self._parts.room.release(destination, lfns, self._owner)
 
     # -- the queue -----------------------------------------------------------------------------------
 
@@ -160,8 +162,10 @@ class Recorder:
             came = moved.size_bytes if moved.moved_bytes is None else moved.moved_bytes
             return Succeeded(moved.source, came if moved.source else 0, _way(live, moved))
         error = unregistered or error
-        if error is None or isinstance(error, Interrupted):
-            return PutBack(url_of(live), live.bytes_done)
+        if error is None:
+            error = Interrupted(f"begin {live.transfer.lfn}", "none of its sources had a free slot")
+        if isinstance(error, Interrupted):
+            return PutBack(url_of(live), live.bytes_done, error)
         if outcome.no_room:
             now_s = self._clock()
             return Postponed(error, now_s + pause_s(now_s - live.transfer.created_s))
@@ -176,6 +180,13 @@ def _way(live: Live, moved: Moved) -> str:
     """Return who moved the bytes, and that they had to be brought from tape before, where that is so."""
     waited = isinstance(live.transfer.error, OnTape)  # what it was put off for last
     return f"{moved.way}; {FROM_TAPE}" if waited and live.source and live.source.tape else moved.way
+
+
+def _by_destination(outcomes: Sequence[Outcome]) -> dict[str, list[Lfn]]:
+    found: dict[str, list[Lfn]] = {}
+    for one in outcomes:
+        found.setdefault(one.live.transfer.destination, []).append(one.live.transfer.lfn)
+    return found
 
 
 def report_of(live: Live, event: Event) -> Report:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from vse.errors import NoSuchReplica, OnTape, SourceUnavailable, Stalled, VseError
 from vse.model import Clock, Lfn
-from vse.staging.stager_parts import Outcome
+from vse.staging.stager_parts import Outcome, defect
 from vse.storage.contract import Locality
 from vse.storage.element import Elements
 from vse.transfer.mover import Job, Live
@@ -84,7 +84,12 @@ class Tapes:
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
             if isinstance(work, list):
-                self._sort(work)
+                try:
+                    self._sort(work)
+                except Exception as problem:  # else nobody would ever hear of these again
+                    for live, job in work:
+                        error = defect(f"ask for {live.transfer.lfn} on its tape", problem)
+                        self._ended(Outcome(live, job, None, error))
             else:
                 self._let_go(*work)
 

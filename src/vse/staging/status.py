@@ -9,18 +9,19 @@ import sqlalchemy as sa
 
 from vse.config.settings import StagerSettings
 from vse.db import Database
-from vse.db.tables import request_items
-from vse.errors import GivenUp
+from vse.db.tables import request_items, transfers
+from vse.errors import GivenUp, QuotaExceeded, StorageFull
 from vse.model import Clock, Lfn
 from vse.staging.eta import Estimate, Rate, measure
 from vse.staging.eta_rows import Destination, Forecasts, read_destination, read_recent, running_of
 from vse.staging.values import Broken, ItemState, Request, RequestState, RequestStatus
-from vse.transfer.lifecycle import Policy, Transfer
+from vse.transfer.lifecycle import Policy, State, Transfer
 from vse.transfer.queue import Queue
 from vse.transfer.rows import error_of
 from vse.transfer.shares import Slots
 
 _BROKEN_SHOWN = 20
+_LOOKED_AT = 100
 NOT_MEASURED = "nothing was measured yet"
 NOTHING_MOVES = "nothing moves now; is a stager running, and are its settings right? See: vse stager list"
 
@@ -71,6 +72,8 @@ class Progress:
             eta = self._forecasts.of_request(connection, at, request.id, files[ItemState.WAITING])
             note = NOT_MEASURED if eta is None else ""
             note = note if at.running else NOTHING_MOVES
+            no_room = _no_room(connection, request.id)
+            eta, note = (None, no_room) if no_room else (eta, note)
         return RequestStatus(
             request,
             files,
@@ -82,6 +85,24 @@ class Progress:
             _broken(connection, request.id) if files[ItemState.FAILED] else (),
             note,
         )
+
+
+def _no_room(connection: sa.Connection, request_id: int) -> str:
+    """Return what keeps the files of a request from having room; empty where some of them may have it.
+
+    Nobody can tell when there will be. Some of the files are looked at, not all.
+    """
+    item = request_items.c
+    query = (
+        sa.select(transfers.c.state, transfers.c.error)
+        .join(request_items, item.transfer_id == transfers.c.id)
+        .where(item.request_id == request_id, item.state == ItemState.WAITING)
+        .limit(_LOOKED_AT)
+    )
+    rows = [one for one in connection.execute(query) if one.state != State.RUNNING]
+    errors = [error_of(one.error) if one.state == State.WAITING else None for one in rows]
+    found = [one.found for one in errors if isinstance(one, QuotaExceeded | StorageFull)]
+    return f"it waits for room: {found[0]}" if found and len(found) == len(rows) else ""
 
 
 def _by_state(

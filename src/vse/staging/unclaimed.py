@@ -47,11 +47,12 @@ class Unclaimed:
             by_guid = any(section.placement == "guid" for section in element.settings.protocols)
             if by_guid or not element.can("remove"):
                 continue  # by GUID, the file may be another name's
-            since_s = self._seen_s.get(element.name, until_s - LOOK_BACK_S)
+            # Where the clock was set back, what ends from now on has not been looked at.
+            since_s = min(self._seen_s.get(element.name, until_s - LOOK_BACK_S), until_s)
             in_vain = self._queue.in_vain(element.name, since_s, until_s)
             for start in range(0, len(in_vain), _BATCH):
                 removed += self._remove(element, in_vain[start : start + _BATCH])
-            self._seen_s[element.name] = max(since_s, until_s)
+            self._seen_s[element.name] = until_s
         return removed
 
     def _remove(self, element: StorageElement, in_vain: Sequence[Transfer]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from vse.db import Database
 from vse.model import Clock
@@ -44,12 +44,17 @@ class WatchedQueue(Queue):
             self._closed = False
 
     def claim(
-        self, owner: str, count: int, slots: Slots, requests: Sequence[int] | None = None
+        self,
+        owner: str,
+        count: int,
+        slots: Slots,
+        requests: Sequence[int] | None = None,
+        moves: Collection[int] = (),
     ) -> list[Transfer]:
         with self._lock:
             if self._closed:
                 return []
-            taken = super().claim(owner, count, slots, requests)
+            taken = super().claim(owner, count, slots, requests, moves)
             self._running.update(one.id for one in taken)
         for one in taken:
             self._claimed(one)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from vse.catalogue.port import Names
 from vse.db import Database
 from vse.db.tables import directories, files, request_items, requests
-from vse.errors import BadRequest, BadSettings, NoPlan, NoSuchElement, VseError
+from vse.errors import BadRequest, BadSettings, NoPlan, NoSuchElement, NoSuchEntry, VseError
 from vse.model import Entry, Lfn, Replica
 from vse.staging.eta import Estimate
 from vse.staging.status import NOT_MEASURED, Progress
@@ -24,6 +24,7 @@ from vse.transfer.lifecycle import Attempt, State, Transfer
 from vse.transfer.queue import Queue
 from vse.transfer.shares import Slots, Usage
 
+_NOT_YET = "it is not in the catalogue: it gets there with its first copy"
 _UNREADABLE = (NoPlan, BadRequest, BadSettings)
 """Why a copy cannot be read as things are: the settings, its place, or a driver that is not installed."""
 
@@ -108,15 +109,25 @@ class Explainer:
         self._progress = progress
 
     def explain(self, lfn: Lfn) -> Why:
-        """Return what is known of a file; raises `NoSuchEntry` where its name is not known."""
-        located = self._names.resolve([lfn]).one(lfn)
+        """Return what is known of a file; raises `NoSuchEntry` where its name is not known.
+
+        One that has been queued is known: what is written back, or is in a list of afdsmgrd, gets into the
+        catalogue only when it is there.
+        """
+        transfers = tuple(self._queued(transfer) for transfer in self._queue.of_lfn(lfn))
+        try:
+            located = self._names.resolve([lfn]).one(lfn)
+        except NoSuchEntry:
+            if all(one.transfer.state is State.DONE for one in transfers):  # it was there, and was removed
+                raise
+            return Why(_coming(lfn, transfers), (), (), _NOT_YET, transfers, None)
         reads, no_plan = self._reads(located.replicas, located.entry.guid)
         return Why(
             located.entry,
             tuple(self._copy(replica, located.entry.guid) for replica in located.replicas),
             reads,
             no_plan,
-            tuple(self._queued(transfer) for transfer in self._queue.of_lfn(lfn)),
+            transfers,
             self._fresh_until_s(lfn),
         )
 
@@ -178,6 +189,13 @@ class Explainer:
         )
         with self._database.read() as connection:
             return connection.execute(query).scalar()
+
+
+def _coming(lfn: Lfn, queued: Sequence[Queued]) -> Entry:
+    """Return what will be a name of the catalogue, as far as its latest transfer tells."""
+    latest = max((one.transfer for one in queued), key=lambda one: one.created_s)
+    asked_s, size_bytes = latest.created_s, latest.size_bytes or None
+    return Entry(lfn, "file", size_bytes, latest.adler32, None, latest.share, "", 0, asked_s, asked_s)
 
 
 def waits_for(transfer: Transfer, running: Mapping[tuple[str, str], int], slots: Slots) -> str:

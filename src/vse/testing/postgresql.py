@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -25,36 +24,49 @@ def server_programs() -> Path | None:
 def running_postgresql(programs: Path, *settings: str) -> Iterator[str]:
     """Start a server on a socket of its own; give the URL of its first database.
 
-    ``settings`` are ``name=value``. It keeps nothing safe from a crash (fsync is off).
+    ``settings`` are ``name=value``. It keeps nothing safe from a crash of the machine (fsync is off).
     """
     place = Path(tempfile.mkdtemp(prefix="vse-pg-"))
-    user: dict[str, Any] = {}
     if os.geteuid() == 0:  # the server refuses to run as root
         shutil.chown(place, "postgres", "postgres")
-        user = {"user": "postgres"}
-    given = " ".join(f"-c {setting}" for setting in ("listen_addresses=", "fsync=off", *settings))
-    control: list[Any] = [programs / "pg_ctl", "-D", place / "data", "-w", "-l", place / "log"]
-    initialise: list[Any] = [
-        programs / "initdb",
-        "-D",
-        place / "data",
-        "-A",
-        "trust",
-        "-U",
-        "vse",
-        "-E",
-        "UTF8",
-    ]
-    quiet: dict[str, Any] = {"check": True, "stdout": subprocess.DEVNULL, "cwd": "/", **user}
+    url = f"postgresql+psycopg://vse@/postgres?host={place}"
+    data = place / "data"
     try:
-        subprocess.run(initialise, **quiet)
-        subprocess.run([*control, "-o", f"-k {place} {given}", "start"], **quiet)
+        _run(programs / "initdb", "-D", data, "-A", "trust", "-U", "vse", "-E", "UTF8")
+        with (data / "postgresql.conf").open("a") as file:
+            for setting in (f"unix_socket_directories={place}", "listen_addresses=", "fsync=off", *settings):
+                name, _, value = setting.partition("=")
+                file.write(f"{name} = '{value}'\n")
+        start_postgresql(url, programs)
         try:
-            yield f"postgresql+psycopg://vse@/postgres?host={place}"
+            yield url
         finally:
-            subprocess.run([*control, "-m", "immediate", "stop"], **quiet)
+            if (data / "postmaster.pid").exists():
+                stop_postgresql(url, programs)
     finally:
         shutil.rmtree(place)
+
+
+def start_postgresql(url: str, programs: Path | None = None) -> None:
+    """Start the server of `running_postgresql` again; it answers when this returns."""
+    _control(url, programs, "start")
+
+
+def stop_postgresql(url: str, programs: Path | None = None, *, mode: str = "immediate") -> None:
+    """Stop the server of `running_postgresql`: as if it crashed, or ``mode="fast"`` as for a restart."""
+    _control(url, programs, "-m", mode, "stop")
+
+
+def _control(url: str, programs: Path | None, *words: str) -> None:
+    programs = programs or server_programs()
+    assert programs is not None  # it was started by them
+    place = Path(str(sa.make_url(url).query["host"]))
+    _run(programs / "pg_ctl", "-D", place / "data", "-w", "-l", place / "log", *words)
+
+
+def _run(*words: str | Path) -> None:
+    user = "postgres" if os.geteuid() == 0 else None
+    subprocess.run([*map(str, words)], check=True, stdout=subprocess.DEVNULL, cwd="/", user=user)
 
 
 @contextmanager

@@ -8,8 +8,8 @@ is, and the last place of each owner.
 from __future__ import annotations
 
 from collections import defaultdict
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
 
 import sqlalchemy as sa
 
@@ -22,6 +22,7 @@ WIDTH = 256
 """Places in a bucket. Narrow: many rows to sum up; wide: many files to look at in the last one."""
 
 _Count = tuple[str, str, int, int]
+_COUNT = ("destination", "state", "priority", "bucket")
 
 
 def bucket_of(place: int) -> int:
@@ -73,12 +74,15 @@ class Books:
     def place(self, lane: Lane, share: str) -> int:
         """Return a new place in a lane, behind all that ``share`` has queued with its priority."""
         key = (lane.priority, share)
-        if key not in self._last:
-            rows = self._sql.last.rows(self._driver, *key)
-            self._last[key] = rows[0][0] if rows else 0
-        place = self._last[key] = next_place(self._virtual(lane), self._last[key])
+        place = self._last[key] = next_place(self._virtual(lane), self._last_of(key))
         self._given.add(key)
         return place
+
+    def give_back(self, transfer: Transfer) -> None:
+        """A queued file of an owner is theirs no more: what they queue next has not to wait for its turn."""
+        key = (transfer.priority, transfer.share)
+        self._last[key] = max(0, self._last_of(key) - 1)
+        self._given.add(key)
 
     def serve(self, transfer: Transfer) -> None:
         """Move the virtual time of a lane on: this one was claimed from it."""
@@ -110,6 +114,12 @@ class Books:
         self._given.clear()
 
     # -- inside ----------------------------------------------------------------------------------
+
+    def _last_of(self, key: tuple[int, str]) -> int:
+        if key not in self._last:
+            rows = self._sql.last.rows(self._driver, *key)
+            self._last[key] = rows[0][0] if rows else 0
+        return self._last[key]
 
     def _count(self, transfer: Transfer, number: int) -> None:
         size = number * transfer.size_bytes
@@ -147,78 +157,57 @@ class Books:
         return found
 
 
-class _Statements(NamedTuple):
-    lanes: Prepared
-    last: Prepared
-    counted: Prepared
-    forget: Prepared
-    lane: Prepared
-    share: Prepared
+class _Statements:
+    """Built when first used, once for each dialect."""
+
+    def __init__(self, dialect: sa.Dialect) -> None:
+        self._dialect = dialect
+
+    @cached_property
+    def lanes(self) -> Prepared:
+        """The lanes of a priority: ``(destination, source_se, files, place)``."""
+        lane = transfer_lanes.c
+        query = sa.select(lane.destination, lane.source_se, lane.files, lane.place)
+        return Prepared(self._dialect, query.where(lane.priority == sa.bindparam("priority")), "priority")
+
+    @cached_property
+    def last(self) -> Prepared:
+        """The last place of an owner, with a priority."""
+        share = transfer_shares.c
+        own = (share.priority == sa.bindparam("priority"), share.share == sa.bindparam("share"))
+        return Prepared(self._dialect, sa.select(share.place).where(*own), "priority", "share")
+
+    @cached_property
+    def counted(self) -> Prepared:
+        """Add files and bytes to a count."""
+        return self._put(transfer_counts, _COUNT, adds=("files", "size_bytes"))
+
+    @cached_property
+    def forget(self) -> Prepared:
+        """Remove a count that has come to nothing."""
+        count = transfer_counts.c
+        which = (count[name] == sa.bindparam(name) for name in _COUNT)
+        return Prepared(self._dialect, sa.delete(transfer_counts).where(*which, count.files == 0), *_COUNT)
+
+    @cached_property
+    def lane(self) -> Prepared:
+        """Add files to a lane, and say how far it is."""
+        return self._put(transfer_lanes, Lane._fields, adds=("files",), sets=("place",))
+
+    @cached_property
+    def share(self) -> Prepared:
+        """Say what the last place of an owner is, with a priority."""
+        return self._put(transfer_shares, ("priority", "share"), sets=("place",))
+
+    def _put(
+        self, table: sa.Table, key: Sequence[str], *, adds: Sequence[str] = (), sets: Sequence[str] = ()
+    ) -> Prepared:
+        """Return what writes rows of key, ``adds``, ``sets``, and adds to what is there, or sets it."""
+        insert = inserting(self._dialect)(table).values(bound_values(table))
+        old, new = table.c, insert.excluded
+        changed = {name: old[name] + new[name] for name in adds} | {name: new[name] for name in sets}
+        put = insert.on_conflict_do_update(index_elements=key, set_=changed)
+        return Prepared(self._dialect, put, *key, *adds, *sets)
 
 
-@lru_cache(maxsize=8)
-def _statements(dialect: sa.Dialect) -> _Statements:
-    insert = inserting(dialect)
-    counts, lanes, shares = transfer_counts.c, transfer_lanes.c, transfer_shares.c
-    count = insert(transfer_counts).values(bound_values(transfer_counts))
-    lane = insert(transfer_lanes).values(bound_values(transfer_lanes))
-    share = insert(transfer_shares).values(bound_values(transfer_shares))
-    new_count, new_lane = count.excluded, lane.excluded
-    counted = ("destination", "state", "priority", "bucket")
-    in_lane = ("destination", "source_se", "priority")
-    return _Statements(
-        Prepared(
-            dialect,
-            sa.select(lanes.destination, lanes.source_se, lanes.files, lanes.place).where(
-                lanes.priority == sa.bindparam("priority")
-            ),
-            "priority",
-        ),
-        Prepared(
-            dialect,
-            sa.select(shares.place).where(
-                shares.priority == sa.bindparam("priority"), shares.share == sa.bindparam("share")
-            ),
-            "priority",
-            "share",
-        ),
-        Prepared(
-            dialect,
-            count.on_conflict_do_update(
-                index_elements=counted,
-                set_={
-                    "files": counts.files + new_count.files,
-                    "size_bytes": counts.size_bytes + new_count.size_bytes,
-                },
-            ),
-            *counted,
-            "files",
-            "size_bytes",
-        ),
-        Prepared(
-            dialect,
-            sa.delete(transfer_counts).where(
-                *(counts[name] == sa.bindparam(name) for name in counted), counts.files == 0
-            ),
-            *counted,
-        ),
-        Prepared(
-            dialect,
-            lane.on_conflict_do_update(
-                index_elements=in_lane,
-                set_={"files": lanes.files + new_lane.files, "place": new_lane.place},
-            ),
-            *in_lane,
-            "files",
-            "place",
-        ),
-        Prepared(
-            dialect,
-            share.on_conflict_do_update(
-                index_elements=["priority", "share"], set_={"place": share.excluded.place}
-            ),
-            "priority",
-            "share",
-            "place",
-        ),
-    )
+_statements = lru_cache(maxsize=8)(_Statements)

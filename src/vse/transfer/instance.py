@@ -6,9 +6,11 @@ owner is gone, and takes over at once; leases of other hosts (or other container
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 _numbers = itertools.count(1)
@@ -22,13 +24,31 @@ def _here() -> tuple[str, str]:
 
 
 def _start_ticks(pid: int) -> str | None:
-    """When a process started, in clock ticks since boot; None where there is none (or a zombie)."""
+    """When a process started, in clock ticks since boot; None where there is none (or a zombie).
+
+    Raises `OSError` where that cannot be seen: no more files can be opened, or others' processes are hidden.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
+        _ensure_none(pid)
         return None
     state, *fields = stat.rpartition(")")[2].split()  # the name before may hold blanks and brackets
     return None if state in ("Z", "X") else fields[18]
+
+
+def _ensure_none(pid: int) -> None:
+    """Raise `OSError` where there is such a process after all: where /proc hides those of other users."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        raise OSError(errno.EAGAIN, "it is hidden, or has just begun")
+
+
+def _has_ended(pid: int, start_ticks: str) -> bool:
+    try:
+        return _start_ticks(pid) != start_ticks
+    except OSError:
+        return False  # who cannot be seen is not known to be gone
 
 
 def new_owner() -> str:
@@ -67,7 +87,7 @@ def dead(owners: Iterable[str]) -> list[str]:
             len(parts) == 5
             and (parts[0], parts[1]) == here
             and parts[2].isdigit()
-            and _start_ticks(int(parts[2])) != parts[3]
+            and _has_ended(int(parts[2]), parts[3])
         ):
             gone.append(owner)
     return gone

@@ -209,6 +209,7 @@ class PutBack:
 
     source: str | None = None
     bytes_done: int = 0
+    reason: Interrupted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +297,7 @@ def _heard(transfer: Transfer, event: _News, now_s: float, policy: Policy) -> St
         case Failed():
             return _failed(transfer, event, now_s, policy)
         case PutBack():
-            reason = Interrupted(f"finish {transfer.lfn}", "the stager was stopped")
+            reason = event.reason or Interrupted(f"finish {transfer.lfn}", "the stager was stopped")
             return _back(transfer, now_s, reason, event.source, event.bytes_done)
         case Postponed():
             return _postponed(transfer, event), ()

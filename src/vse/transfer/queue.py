@@ -11,7 +11,7 @@ of an index for each lane with free slots, however many are queued behind them o
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from heapq import merge
 from itertools import groupby
@@ -44,12 +44,13 @@ from vse.transfer.lifecycle import (
     Wanted,
     handle,
 )
-from vse.transfer.queue_statements import LOOK_AHEAD, QueueStatements, in_lane, is_in, wanted_first
+from vse.transfer.queue_statements import LOOK_AHEAD, QueueStatements, in_lane, is_in, new_row, wanted_first
 from vse.transfer.rows import attempt_of, chunks, insert_ignoring, keep, save, transfer_of
 from vse.transfer.shares import Lane, Slots, Usage
 
-_LONGEST_WAIT_S = 3600.0
-"""Nothing waits for longer than this, or twice the longest back-off, before it is looked at again."""
+_LONGEST_WAIT_S = 900.0
+"""Nothing waits for longer than this, or twice the longest back-off, before it is looked at again: what
+does was put off before the clock was set back."""
 _PROMOTED = 1000
 """How many files whose back-off is over are put back into the queue in one transaction."""
 
@@ -131,7 +132,7 @@ class Queue:
                 lane = Lane(destination, one.source_se or "", one.priority)
                 place, state = books.place(lane, one.share), State.QUEUED.value
                 books.queue(lane, place, one.size_bytes)
-            rows.append(_new_row(key, name, destination, one, state, place, now_s))
+            rows.append(new_row(key, name, destination, one, state, place, now_s))
         if rows:
             self._sql.add.many(driver, rows)
         return ids
@@ -169,18 +170,24 @@ class Queue:
     # -- working ---------------------------------------------------------------------------------
 
     def claim(
-        self, owner: str, count: int, slots: Slots, requests: Sequence[int] | None = None
+        self,
+        owner: str,
+        count: int,
+        slots: Slots,
+        requests: Sequence[int] | None = None,
+        moves: Collection[int] = (),
     ) -> list[Transfer]:
         """Take up to ``count`` due transfers, first in queue first, as far as there are free slots.
 
         ``slots`` count over all stagers of this database. Transfers of stagers that are gone are put back
-        into the queue before. ``requests``: only what one of these waits for, where given.
+        into the queue before. ``requests``: only what one of these waits for, where given. ``moves``: what
+        ``owner`` moves already; that it asks shows that it lives, whatever was done to the clock.
         """
         with self._database.write() as connection:
             turn(connection)
             books = Books(connection)
             self._promote(connection, books)
-            self._take_over(connection, books)
+            self._take_over(connection, books, owner, moves)
             books.close()
             usage = Usage(slots, _running(connection))
             ids = self._first(connection, count, usage, requests)
@@ -374,13 +381,19 @@ class Queue:
         rows = connection.execute(due.order_by(transfers.c.not_before_s).limit(_PROMOTED))
         self._apply(connection, [(transfer_of(row), Due()) for row in rows], books)
 
-    def _take_over(self, connection: sa.Connection, books: Books) -> None:
-        """Put the work of stagers that are gone back into the queue."""
-        running = transfers.c.state == State.RUNNING
-        owners = connection.execute(sa.select(transfers.c.lease_owner).where(running).distinct())
-        gone = instance.dead(owner for (owner,) in owners if owner)
-        lost = sa.or_(transfers.c.lease_until_s < self._clock(), transfers.c.lease_owner.in_(gone))
+    def _take_over(self, connection: sa.Connection, books: Books, asks: str, moves: Collection[int]) -> None:
+        """Put the work of stagers that are gone back into the queue; who ``asks`` is not."""
+        running, until_s = transfers.c.state == State.RUNNING, transfers.c.lease_until_s
+        found = connection.execute(sa.select(transfers.c.lease_owner).where(running).distinct())
+        owners = [owner for (owner,) in found if owner]
+        gone, known = instance.dead(owners), instance.judged(owners)
+        now_s = self._clock()
+        # No lease is so long: the clock of a stager that cannot be seen from here was set back.
+        never_s = now_s + max(_LONGEST_WAIT_S, 2 * self.policy.lease_s)
+        unseen = sa.and_(until_s > never_s, transfers.c.lease_owner.not_in(known))
+        lost = sa.or_(until_s < now_s, unseen, transfers.c.lease_owner.in_(gone))
         rows = _found(connection, running, lost)
+        rows = [row for row in rows if row.lease_owner != asks or row.id not in moves]
         self._apply(connection, [(row, LeaseLost()) for row in rows], books)
 
     def _apply(
@@ -411,8 +424,10 @@ class Queue:
                 continue
             changed.append(one)
             own.change(before, one)
-            if one.state is State.RUNNING and before.state is State.QUEUED:
+            if before.state is State.QUEUED and one.state is State.RUNNING:
                 own.serve(before)
+            elif before.state is State.QUEUED and _turn_of(before) != _turn_of(one):
+                own.give_back(before)
             if one.state in ENDED:
                 ended.append(one.id)
         save(connection, changed)
@@ -465,24 +480,6 @@ def _add_to(total: list[int], row: Row) -> None:
         total[place] += int(number)
 
 
-def _new_row(
-    key: int, lfn: Lfn, destination: str, one: Wanted, state: str, place: int, now_s: float
-) -> tuple[object, ...]:
-    """Return the values of a new transfer in the order of `QueueStatements.add`."""
-    return (
-        key,
-        lfn,
-        destination,
-        one.priority,
-        one.share,
-        one.size_bytes,
-        one.adler32,
-        one.tree,
-        one.filter,
-        state,
-        place,
-        now_s,
-        one.source_se,
-        one.given_source,
-        now_s,
-    )
+def _turn_of(transfer: Transfer) -> tuple[bool, int, str]:
+    """Return whose turn a transfer waits for, if any."""
+    return transfer.state is State.QUEUED, transfer.priority, transfer.share

@@ -10,7 +10,8 @@ from sqlalchemy import bindparam
 
 from vse.db.prepared import Given, Prepared
 from vse.db.tables import request_items, transfer_counts, transfer_lanes, transfers
-from vse.transfer.lifecycle import State
+from vse.model import Lfn
+from vse.transfer.lifecycle import State, Wanted
 
 LOOK_AHEAD = 1000
 """How far down a lane the files of certain requests are looked for, before those requests are asked."""
@@ -151,6 +152,29 @@ def _queued(known: bool, *columns: Any) -> sa.Select[Any]:
         transfers.c.destination == bindparam("destination"),
         source == bindparam("source_se") if known else source.is_(None),
         transfers.c.priority == bindparam("priority"),
+    )
+
+
+def new_row(
+    key: int, lfn: Lfn, destination: str, one: Wanted, state: str, place: int, now_s: float
+) -> tuple[object, ...]:
+    """Return the values of a new transfer in the order of `QueueStatements.add`."""
+    return (
+        key,
+        lfn,
+        destination,
+        one.priority,
+        one.share,
+        one.size_bytes,
+        one.adler32,
+        one.tree,
+        one.filter,
+        state,
+        place,
+        now_s,
+        one.source_se,
+        one.given_source,
+        now_s,
     )
 
 

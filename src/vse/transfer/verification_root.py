@@ -8,12 +8,16 @@ page of every RNTuple.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from struct import Struct
 from typing import Any, BinaryIO, NamedTuple
 
 _TREES = frozenset({"TTree", "TNtuple", "TNtupleD"})
 _NTUPLES = frozenset({"ROOT::RNTuple", "ROOT::Experimental::RNTuple"})
 _PREFERRED = ("Events", "events")
 _MAGIC = b"root"
+_HEADER = Struct(">4siiq")
+_LARGE_VERSION = 1_000_000
+"""From this version of a file's layout on it may be larger than 2 GB."""
 
 Beat = Callable[[], None]
 """Is called now and then: the file is large, not stuck."""
@@ -75,16 +79,10 @@ def look(file: Window, tree: str, deep: bool, beat: Beat) -> Seen:
     ``tree`` empty takes the default one: ``Events`` or ``events``, else the first in the file; a sound
     file without any tree answers ``("", 0)``.
     """
-    if file.pread(0, len(_MAGIC)) != _MAGIC:
-        raise Bad("it does not begin like a ROOT file")
+    _check_header(file)
     import uproot
 
     with uproot.open(file) as opened:
-        begin, end = int(opened.file.fBEGIN), int(opened.file.fEND)
-        if not 0 < begin < end:
-            raise Bad("its header is empty")
-        if file.size_bytes < end:
-            raise Bad(f"it is cut short: {file.size_bytes} bytes, and its header tells of {end}")
         kinds: dict[str, str] = {}
         for name, kind in opened.iterclassnames(recursive=True):
             if kind in _TREES or kind in _NTUPLES:
@@ -93,6 +91,25 @@ def look(file: Window, tree: str, deep: bool, beat: Beat) -> Seen:
         for name in kinds if deep else filter(None, [chosen]):
             _check(opened[name], kinds[name], file, deep, beat)
         return Seen(chosen, int(opened[chosen].num_entries) if chosen else 0)
+
+
+def _check_header(file: Window) -> None:
+    """Say what is most often wrong with a file in plain words, before a library stumbles over it.
+
+    ``root``, version, fBEGIN, fEND: int32, but for fEND an int64 in large files (ROOT's TFile).
+    """
+    head = file.pread(0, _HEADER.size)
+    if head[: len(_MAGIC)] != _MAGIC:
+        raise Bad("it does not begin like a ROOT file")
+    if len(head) < _HEADER.size:
+        raise Bad(f"it is cut short: {file.size_bytes} bytes")
+    _, version, begin, end = _HEADER.unpack(head)
+    if version < _LARGE_VERSION:
+        end >>= 32
+    if not 0 < begin < end:
+        raise Bad("its header is empty")
+    if file.size_bytes < end:
+        raise Bad(f"it is cut short: {file.size_bytes} bytes, and its header tells of {end}")
 
 
 def _chosen(kinds: dict[str, str], tree: str) -> str:

@@ -58,6 +58,8 @@ def _staging_routes(staging: StagingService) -> list[GuardedRoute]:
         GuardedRoute(Route(f"{STAGING_PATH}/why", staging.why, methods=["GET"]), Need.FIGURES),
         GuardedRoute(Route(f"{STAGING_PATH}/requests", staging.ask, methods=["POST"]), Need.WRITE),
         GuardedRoute(Route(f"{one}/cancel", staging.cancel, methods=["POST"]), Need.WRITE),
+        GuardedRoute(Route(f"{one}/retry", staging.retry, methods=["POST"]), Need.WRITE),
+        GuardedRoute(Route(f"{one}/priority", staging.change_priority, methods=["POST"]), Need.WRITE),
     ]
 
 

@@ -150,8 +150,14 @@ async def json_body(request: Request, *keys: str, may: Sequence[str] = ()) -> di
         body = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise BadRequest(wanted, f"its body is no JSON ({str(error)[:100]})") from None
-    if not isinstance(body, dict) or set(body) - set(may) != set(keys):
-        raise BadRequest(wanted, "its body has other keys", f"send an object with {', '.join(keys)}")
+    todo = f"send an object with {', '.join(keys)}" + (f", and maybe {', '.join(may)}" if may else "")
+    if not isinstance(body, dict):
+        raise BadRequest(wanted, "its body is JSON, and no object", todo)
+    missing, unknown = set(keys) - set(body), set(body) - set(keys) - set(may)
+    if missing:
+        raise BadRequest(wanted, f"its body lacks {', '.join(sorted(missing))}", todo)
+    if unknown:
+        raise BadRequest(wanted, f"its body has {', '.join(sorted(unknown))[:100]} as well", todo)
     return body
 
 

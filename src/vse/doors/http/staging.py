@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from vse.doors.http.exchange import Refused
 from vse.doors.http.names import json_body
 from vse.doors.http.threads import blocking
-from vse.errors import BadRequest, VseError
+from vse.errors import BadRequest, NotFound
 from vse.model import DatasetQuery, Lfn
 from vse.staging.told import item_to_json, request_to_json, status_to_json
 from vse.staging.values import Conditions, Item, ItemState, Request, RequestStatus
@@ -42,6 +42,12 @@ class Desk(Protocol):
 
     def cancel(self, request_id: int) -> Request:
         """End a request of the service's."""
+
+    def retry(self, request_id: int) -> Request:
+        """Try what failed of a request of the service's again."""
+
+    def change_priority(self, request_id: int, priority: int) -> Request:
+        """Let a request of the service's come earlier or later."""
 
 
 class StagingService:
@@ -89,10 +95,7 @@ class StagingService:
         pin_s = body.get("pin_s")
         if pin_s is not None and (not isinstance(pin_s, int | float) or isinstance(pin_s, bool)):
             raise BadRequest(wanted, "'pin_s' is no number of seconds")
-        priority = body.get("priority", PRIORITY)
-        if not isinstance(priority, int) or isinstance(priority, bool):
-            raise BadRequest(wanted, "'priority' is no whole number")
-        conditions = Conditions(priority, pin_s, _text(body, "note", wanted))
+        conditions = Conditions(_priority(body, wanted), pin_s, _text(body, "note", wanted))
         made = await blocking(self._desk.ask, query, _text(body, "destination", wanted), conditions)
         headers = {"location": f"{STAGING_PATH}/requests/{made.id}"}
         return JSONResponse(request_to_json(made), 201, headers)
@@ -102,12 +105,25 @@ class StagingService:
         number = _id(request)
         return JSONResponse(request_to_json(await _found(number, lambda: self._desk.cancel(number))))
 
+    async def retry(self, request: HttpRequest) -> Response:
+        """Tries again what failed or was cancelled; the answer is the request as it is then."""
+        number = _id(request)
+        await _found(number, lambda: self._desk.request(number))
+        return JSONResponse(request_to_json(await blocking(self._desk.retry, number)))
+
+    async def change_priority(self, request: HttpRequest) -> Response:
+        """``{"priority"}`` -> the request as it is then."""
+        number = _id(request)
+        priority = _priority(await json_body(request, "priority"), "change a priority")
+        await _found(number, lambda: self._desk.request(number))
+        return JSONResponse(request_to_json(await blocking(self._desk.change_priority, number, priority)))
+
 
 async def _found(number: int, work: Callable[[], Any]) -> Any:
     try:
         return await blocking(work)
     except BadRequest as error:
-        raise Refused(404, VseError(f"find request {number}", error.found, error.todo)) from error
+        raise Refused(404, NotFound(f"find request {number}", error.found, error.todo)) from error
 
 
 def _id(request: HttpRequest) -> int:
@@ -126,6 +142,13 @@ def _state(text: str) -> ItemState:
     except ValueError as error:
         found = f"{text[:40]!r} is none of {', '.join(ItemState)}"
         raise BadRequest("choose files by their state", found) from error
+
+
+def _priority(body: dict[str, Any], wanted: str) -> int:
+    value = body.get("priority", PRIORITY)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise BadRequest(wanted, "'priority' is no whole number")
+    return value
 
 
 def _text(body: dict[str, Any], name: str, wanted: str) -> str:

@@ -8,7 +8,9 @@ from vse.elastic.batch.port import JobSeen, Order, run_program
 
 _SCRIPT = '#!/bin/sh\nexec "$@"\n'
 _ARRAY = 1000
-_RUNNING = {"R", "CG", "CF", "SO", "S", "ST"}
+_RUNNING = {"R", "CF", "SO", "S", "ST"}
+_ENDING = "CG"
+"""It has ended, and its node is tidied up: no worker of it will come, and another can be asked for."""
 
 
 class Slurm:
@@ -53,6 +55,8 @@ class Slurm:
         seen = []
         for line in told.splitlines():
             job, state, reason = line.strip().split("|", 2)
+            if state == _ENDING:
+                continue
             seen.append(JobSeen(job, state in _RUNNING, "" if state in _RUNNING else reason))
         return seen
 

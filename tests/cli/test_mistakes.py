@@ -1,0 +1,133 @@
+"""What people do wrong, or find wrong, at the command line: told in words, with what to do, and a code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.command_line import Command, InProcess, clean_environment
+
+SCRIPT = "def process(events):\n    return {'n': len(events)}\n"
+
+
+@pytest.fixture
+def site(vse: Command) -> InProcess:
+    """A site with a file, and in its directory a script and a file that is in the way."""
+    here = InProcess(vse.directory)
+    for name, text in (("a.txt", "hello"), ("script.py", SCRIPT), ("plain", "")):
+        (here.directory / name).write_text(text)
+    assert here("register", "a.txt", "--to", "/lhc/me").code == 0
+    return here
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("get", "/lhc/me/a.txt", "plain"), 7, "cannot get /lhc/me/a.txt: plain: it is a file"),
+        (("analyse", "script.py", "/lhc/me/a.txt", "-o", "plain"), 7, "plain: it is a file"),
+        (("bench", "vaf", "--plots", "plain"), 7, "cannot draw the figures: plain: it is a file"),
+        (("bench", "staging", "-o", "plain/x"), 7, "plain/x: Not a directory. Name another directory"),
+        (("demo", "--directory", "plain"), 7, "plain: it is a file. Name another directory"),
+        (("ls", "/lhc/mee"), 3, "it is not in the catalogue. Look for it: vse ls, vse find"),
+        (("stage", "muons"), 3, "this site has none of that name. List them: vse dataset list"),
+        (("stage", "/lhc/me/a.txt", "--to", "LOCL-DISK"), 3, "Did you mean LOCAL-DISK?"),
+        (("stage", "/lhc/me/a.txt", "--pin", "soon"), 2, "Write it as 90s, 30m, 12h, 7d or 2w"),
+        (("--set", "stager.slts=4", "ls", "/"), 2, "there is no setting 'slts'. Did you mean 'slots'?"),
+        (("--site", "nowhere", "ls", "/"), 3, "there is no vse.toml. Make one: vse init nowhere"),
+        (("statsu",), 2, "No such command 'statsu'. Did you mean 'status'"),
+        (("status", "--wach"), 2, "No such option: --wach"),
+        (("register", "new\nline", "--to", "/lhc/me"), 2, r"'/lhc/me/new\nline' as a logical file name"),
+        (("analyse", "none.py", "/lhc/me"), 2, "cannot load the script none.py: No such file"),
+    ],
+)
+def test_what_was_wanted_found_and_to_do(
+    site: InProcess, words: tuple[str, ...], code: int, said: str
+) -> None:
+    (site.directory / "new\nline").write_text("x")
+    before = sorted(site.directory.rglob("*.html"))
+    done = site(*words)
+    assert done.code == code, done.err
+    assert said in done.err
+    assert "Traceback" not in done.err
+    assert "fault of VSE" not in done.err
+    assert sorted(site.directory.rglob("*.html")) == before
+
+
+def test_names_that_are_odd_are_names(site: InProcess) -> None:
+    for name in ("with space é.txt", "[red]*?'\".txt", "-n.txt"):
+        (site.directory / name).write_text(name)
+        done = site("register", "--to", "/lhc/odd", "--", name)
+        assert done.code == 0, done.err
+        assert site("cat", f"/lhc/odd/{name}").out == name
+        assert site("stat", f"/lhc/odd/{name}0").err.startswith(f"error: cannot describe /lhc/odd/{name}0: ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", [("--help",), ("find", "/lhc"), ("find", "/lhc", "--json"), ("config", "show")]
+)
+def test_an_answer_for_which_there_is_no_room(site: InProcess, words: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        done = started(site.directory, words, stdout=full)
+    assert done.returncode == 7
+    assert done.stderr == (
+        "error: cannot write what was asked for: No space left on device. "
+        "Make room on the disk that it goes to\n"
+    )
+
+
+@pytest.mark.slow
+def test_an_answer_that_nobody_reads(site: InProcess) -> None:
+    """The pipe is closed: ended like every other program; or standard output is: nothing to say."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = started(site.directory, ("config", "show"), stdout=writing)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+    for words in (("status",), ("se", "show", "LOCAL-DISK", "--json")):
+        done = started(site.directory, words, preexec_fn=lambda: os.close(1))
+        assert done.returncode == 0
+        assert "error" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_directory_of_somebody_else(site: InProcess, tmp_path: Path) -> None:
+    """A place that cannot be written is told before anything is done for it."""
+    (tmp_path / "theirs").mkdir(mode=0o555)
+    rights = "-dac_override,-dac_read_search"
+    almighty = os.geteuid() == 0
+    prefix = ("setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}") if almighty else ()
+    done = started(site.directory, ("get", "/lhc/me/a.txt", str(tmp_path / "theirs")), prefix=prefix)
+    assert done.returncode == 7
+    assert "theirs: you may not write in it. Name another directory" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_cluster_without_a_certificate_is_refused_at_once(site: InProcess) -> None:
+    words = ("analyse", "script.py", "/lhc/me/a.txt", "--cluster", "tls://127.0.0.1:1")
+    done = started(site.directory, words, stdout=subprocess.DEVNULL, timeout=20)
+    assert done.returncode == 5
+    assert done.stderr.startswith("error: cannot use the cluster tls://127.0.0.1:1: there is no certificate")
+    assert "Traceback" not in done.stderr
+
+
+def started(
+    directory: Path, words: tuple[str, ...], *, prefix: tuple[str, ...] = (), **more: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run ``vse`` as a process; ``more`` goes to `subprocess.run`."""
+    return subprocess.run(
+        [*prefix, sys.executable, "-m", "vse.cli", *words],
+        **{"timeout": 60, **more},
+        cwd=directory,
+        env=clean_environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
