@@ -386,6 +386,17 @@ def tree() -> list[type[VseError]]:
     return found
 
 
+def cannot_read(wanted: str, error: OSError) -> VseError:
+    """Return what tells that a file which somebody named cannot be read.
+
+    `BadRequest` where another name, or other rights, would help; `StorageFault` where the storage failed.
+    """
+    found = error.strerror or str(error)
+    if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError | PermissionError):
+        return BadRequest(wanted, found, "name a file of this machine that you may read")
+    return StorageFault(wanted, found)
+
+
 def from_dict(data: dict[str, Any]) -> VseError:
     """Rebuild an error from `VseError.to_dict`; an unknown code becomes a plain `VseError`."""
     by_code = {error.code: error for error in tree()}

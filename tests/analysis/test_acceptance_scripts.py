@@ -238,3 +238,27 @@ def test_grown_apart_and_added_is_filled_at_once(storage):
     for part in np.array_split(values, 7):
         total = merge(total, filled(part))
     assert np.array_equal(in_order(total).view(flow=True), together.view(flow=True))
+
+
+@pytest.mark.slow
+def test_arrays_that_a_script_returns_unread_are_read_while_their_file_is_open(client, tmp_path):
+    """More files than a worker keeps open, and no collection before the end."""
+    text = "def process(events):\n    return {'n': len(events), 'of': {'mass': events.M}, 'x': events.px1}\n"
+    script = load_script(_write(tmp_path / "unread.py", text))
+    for number in range(24):
+        (tmp_path / f"{number:02}.root").hardlink_to(_local(tmp_path))
+    feed = Feed([InputFile(f"{one:02}", str(tmp_path / f"{one:02}.root")) for one in range(24)], closed=True)
+    options = AnalysisOptions(packet_target_s=0.01, partial_every_s=1000.0)
+    result = analyse(script, feed, client, options)
+    assert result.complete
+    assert result.output["n"] == len(result.output["of"]["mass"]) == len(result.output["x"]) == 24 * 2304
+    once = analyse(script, _files(), client, options).output["of"]["mass"]
+    assert float(np.sum(result.output["of"]["mass"])) == pytest.approx(24 / len(ZMUMU) * float(np.sum(once)))
+
+
+def _local(tmp_path: Path) -> Path:
+    """A file that may be linked to: the data may be on another file system."""
+    copy = tmp_path / "zmumu.root"
+    if not copy.exists():
+        copy.write_bytes(ZMUMU[0].read_bytes())
+    return copy

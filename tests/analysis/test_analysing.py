@@ -242,7 +242,18 @@ def test_a_branch_missing_in_one_file(client: Any, write_script: Write, tmp_path
     result = run(script, [input_file(without), input_file(ZMUMU[0])], client)
     assert result.output == 2304
     assert sum(item.entries for item in result.failed) == 50
-    assert "no field named 'M'" in result.failed[0].failure.message
+    assert "no field named 'M' (the events have Event)" in result.failed[0].failure.message
+
+
+def test_a_field_that_is_misspelt_is_answered_by_those_most_alike(client: Any, write_script: Write) -> None:
+    for expression in ("events.Px1", "events['Px1']"):
+        script = write_script(f"def process(events):\n    return len({expression})\n")
+        with pytest.raises(ScriptFailed) as caught:
+            run(script, [input_file(ZMUMU[0])], client)
+        assert "(the events have px1, " in caught.value.found
+        listed = caught.value.found.partition("(the events have ")[2].partition(" and ")[0]
+        assert len(listed.split(", ")) == 12
+        assert " and 8 more)" in caught.value.found
 
 
 def test_files_that_arrive_while_it_runs(client: Any, write_script: Write) -> None:
@@ -347,6 +358,7 @@ from vse.analysis.script import load_script
 def main():
     with LocalWorkers(2) as workers:
         import os
+        workers.client.wait_for_workers(2, timeout=60)
         print(*workers.client.run(os.getpid).values(), flush=True)
         feed = Feed([InputFile("/a", sys.argv[2])], closed=True)
         try:

@@ -16,9 +16,9 @@ from support.analysis_site import ZMUMU, input_file, needs_data
 from support.waiting import until
 from vse.analysis.checkpoint import Checkpoint, KeptFile, Ranges
 from vse.analysis.engine import AnalysisOptions, Control, Feed, analyse
-from vse.analysis.result import Progress
+from vse.analysis.result import AnalysisResult, Progress
 from vse.analysis.script import Script, ScriptSource, load_script
-from vse.errors import BadRequest
+from vse.errors import BadRequest, ScriptFailed
 
 Write = Callable[[str], Script]
 
@@ -102,7 +102,30 @@ def test_a_killed_client_goes_on_from_its_checkpoint(client: Any, tmp_path: Path
     assert sum(result.entries_by_worker.values()) == 2304 * len(ZMUMU) - before
     numbers = sorted(result.output["numbers"])
     assert numbers == sorted(numbers[:: len(ZMUMU)] * len(ZMUMU))
-    assert not checkpoint.exists()
+    assert result.checkpoint == checkpoint, "it is the caller's to remove, once the result is kept"
+    assert Checkpoint.at(checkpoint, loaded.source).entries == 2304 * len(ZMUMU)
+
+
+WITH_POST = "def process(events):\n    return {{'n': len(events)}}\n{}def postprocess(output):\n    {}\n"
+
+
+@pytest.mark.slow
+@needs_data
+def test_a_defect_in_postprocess_costs_no_event(client: Any, write_script: Write, tmp_path: Path) -> None:
+    path, files = tmp_path / "it.checkpoint", [input_file(one) for one in ZMUMU]
+
+    def run(text: str) -> AnalysisResult:
+        feed = Feed(files, closed=True)
+        return analyse(write_script(text), feed, client, AnalysisOptions(), checkpoint=path)
+
+    with pytest.raises(ScriptFailed, match="ZeroDivisionError") as caught:
+        run(WITH_POST.format("", "return 1 / 0"))
+    assert f"correct postprocess, and that alone, and go on from {path}" in caught.value.todo
+    with pytest.raises(BadRequest, match="of another script"):
+        run("import math\n" + WITH_POST.format("", "return output"))
+    result = run(WITH_POST.format("# it is right now\n", "return {'twice': 2 * output['n']}"))
+    assert result.entries_resumed == 2304 * len(ZMUMU)
+    assert result.output == {"twice": 2 * 2304 * len(ZMUMU)}
 
 
 @pytest.mark.slow

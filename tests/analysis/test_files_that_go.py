@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 import uproot
 
 from support.analysis_site import run
@@ -22,6 +23,7 @@ from vse.app.analyse import Missing, analyse_dataset, locate
 from vse.app.init import init_site
 from vse.app.site import Site
 from vse.config.load import load
+from vse.db.tables_pool import readers
 from vse.demo import remote
 from vse.model import DatasetQuery
 
@@ -83,9 +85,11 @@ def evict(site_directory: Path) -> set[str]:
 
 
 def evict_tomorrow(site_directory: Path) -> set[str]:
-    """The same as it is when the analysis has run for longer than readers are believed to."""
+    """The same by a pool that does not know of readers any more: a backup of its database was put back."""
     before = here(site_directory)
     with Site.open(load(site_directory / "vse.toml"), clock=lambda: time.time() + 1.1 * DAY_S) as site:
+        with site.database.write() as connection:
+            connection.execute(sa.delete(readers))
         for name in site.pool.names:
             site.pool.evict(name, 900_000_000)
     return before - here(site_directory)

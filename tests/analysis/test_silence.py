@@ -59,9 +59,15 @@ def test_a_hang_is_seen_in_the_script_and_found_long_before_silence_tells(
     client: Any, write_script: Write, numbers: Path
 ) -> None:
     script = write_script(HANGS)
-    options = {"hang_s": 0.5, "packet_entries": 2, "stall_s": 600.0}
-    result = run(script, [input_file(numbers, 400)], client, **options)
+    options: dict[str, Any] = {"hang_s": 0.5, "packet_entries": 2, "stall_s": 600.0}
+    seen: list[Any] = []
+    feed = Feed([input_file(numbers, 400)], closed=True)
+    options["progress_every_s"] = 0.05
+    result = analyse(script, feed, client, AnalysisOptions(**options), lambda news: seen.extend(news.hanging))
     assert [(item.start, item.stop) for item in result.failed] == [(77, 78)]
+    assert seen, "it is told while it is sought"
+    assert all(item.start <= 77 < item.stop for item in seen)
+    assert all("it was still at my_script.py:9" in item.failure.message for item in seen)
     assert result.output["n"] == result.entries_processed == 399
     failure = result.failed[0].failure
     assert failure.message.startswith("it hangs: after ")

@@ -82,6 +82,22 @@ def test_the_live_page_ends_with_ranges_and_not_as_if_all_were_well() -> None:
     assert state["entries_done"] == 999
 
 
+def test_the_live_page_tells_what_is_left_out_and_where_it_hangs_while_it_runs() -> None:
+    hang = FailedRange("/lhc/7.root", 0, 500, Failure("it hangs: after 11 s it was still at z.py:3"))
+    ended = result()
+    news = {"failed": ended.failed, "broken": ended.broken, "missing": ended.missing, "hanging": [hang]}
+    with LivePage("t", "d") as page:
+        page.hear(Progress(1, 5001, 10_000, 9, 5, True, 1, 1.0, 1.0, None, {}, None, **news))
+        running = told(page)
+        page.finish(ended)
+        state = told(page)
+    assert running["state"] == "running"
+    assert running["left_out"] == state["left_out"]
+    assert running["left_out"][2]["amount"] == "5,000 entries of 5 files"
+    assert running["hanging"] == [{"place": "/lhc/7.root, entries 0 to 499", "reason": hang.failure.message}]
+    assert state["hanging"] == []
+
+
 def test_workers_that_went_stand_last_and_do_not_fill_the_page() -> None:
     effort = Effort()
     names = [f"tls://10.0.0.{n}:9" for n in range(1, 31)]

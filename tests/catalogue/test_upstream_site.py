@@ -9,6 +9,7 @@ import pytest
 import urllib3
 
 from support.command_line import InProcess
+from support.databases import ensure_sqlite
 from vse.app.door import build_door
 from vse.app.site import Site
 from vse.config.load import load
@@ -35,6 +36,7 @@ FILES = "lfn,size,se\n/lhc/a.root,1000,FAR\n/lhc/b.root,2000,FAR\n"
 def place(tmp_path):
     (tmp_path / "files.csv").write_text(FILES)
     (tmp_path / "storage").mkdir()
+    ensure_sqlite(tmp_path / "var/vse.db")
     write(tmp_path)
     return tmp_path
 
@@ -51,7 +53,7 @@ def vse(place):
 def test_prefetch_then_nobody_is_asked(vse, place):
     done = vse("upstream", "prefetch", "/lhc")
     assert (done.code, done.out) == (0, done.out)
-    assert done.out.startswith("2 files of 3.0 kB are known here; 1 queries took")
+    assert done.out.startswith("2 files of 3.0 kB are known here; 1 query took")
     again = json.loads(vse("upstream", "prefetch", "Find;BasePath=/lhc;FileName=a*", "--json").out)
     assert (again["files"], again["size_bytes"], again["queries"]) == (1, 1000, 0)
     assert json.loads(vse("upstream", "prefetch", "/lhc", "--again", "--json").out)["queries"] == 1
@@ -68,7 +70,7 @@ def test_list_and_status_say_how_upstreams_fare(vse):
     (row,) = [json.loads(line) for line in vse("upstream", "list", "--json").lines]
     assert (row["hits"], row["misses"], row["queries"], row["failures"]) == (1, 1, 1, 0)
     assert row["hit_rate"] == 0.5
-    assert "50.0 % of 2 answered here; 1 queries took" in vse("upstream", "list").out
+    assert "50.0 % of 2 answered here; 1 query took" in vse("upstream", "list").out
     assert "upstream list: 50.0 % of 2 answered here" in vse("status").err
 
 

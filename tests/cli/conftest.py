@@ -9,6 +9,7 @@ import pytest
 
 from support.command_line import REAL_DATA, ZMUMU, Command, TwoSites
 from support.databases import ensure_sqlite
+from support.other_user import shared_place
 from vse.app.init import init_site
 from vse.demo import remote
 
@@ -19,6 +20,14 @@ def vse(tmp_path: Path) -> Command:
     ensure_sqlite(tmp_path / "site/var/vse.db")
     init_site(tmp_path / "site", name="test")
     return Command(tmp_path / "site")
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A site in a place that others may be let into, so that only the catalogue can refuse."""
+    with shared_place() as place:
+        init_site(place / "site", name="test")
+        yield place / "site"
 
 
 @pytest.fixture

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-import uproot
 
-from support.command_line import Answer, Command
+from support.command_line import Answer, Command, register_numbers
 
 pytestmark = pytest.mark.slow
 
@@ -37,11 +35,7 @@ def process(events):
 
 @pytest.fixture
 def site(vse: Command, tmp_path: Path) -> Command:
-    paths = [tmp_path / f"{number}.root" for number in range(FILES)]
-    for number, path in enumerate(paths):
-        with uproot.recreate(path) as file:
-            file["events"] = {"x": np.arange(number * ENTRIES, (number + 1) * ENTRIES)}
-    assert vse("register", *map(str, paths), "--to", "/lhc").code == 0
+    register_numbers(vse, tmp_path, FILES, ENTRIES)
     return vse
 
 

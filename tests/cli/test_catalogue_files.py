@@ -306,10 +306,10 @@ def test_the_commands(vse: Command):
     assert tuple(rows[0]) == COLUMNS
     assert rows[1][:2] == ["/data/one", "3"]
     assert vse("catalogue", "dump", "all.parquet").code == 0
-    assert vse("catalogue", "load", "all.parquet").err.startswith("1 files of 1 rows loaded")
+    assert vse("catalogue", "load", "all.parquet").err.startswith("1 file of 1 row loaded")
     (vse.directory / "bad.csv").write_text("lfn,size\nx,1\n")
     bad = vse("catalogue", "load", "bad.csv", "--skip-bad", "--json")
     assert bad.code == 1
     assert json.loads(bad.out)["failures"] == 1
     assert vse("catalogue", "dump", "all.jsonl").code == 0
-    assert "1 files and 2 other names" in vse("catalogue", "load", "all.jsonl").err
+    assert "1 file and 2 other names" in vse("catalogue", "load", "all.jsonl").err

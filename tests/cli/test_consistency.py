@@ -254,3 +254,13 @@ def test_a_listing_of_the_site(vse: Command):
     bad = vse("consistency", "LOCAL-DISK", "--listing", "listing.txt")
     assert bad.code not in (0, 1)
     assert "line 1" in bad.err
+    listing.write_text("/elsewhere/data/one 3 100\n/elsewhere/data/two - -\n")
+    for more in ((), ("--base", "/data")):
+        other = vse("consistency", "LOCAL-DISK", "--listing", "listing.txt", *more)
+        assert (other.code, other.out) == (2, "")
+        assert f"no line of it is below {base}/, where" in other.err
+        assert "the first is of /elsewhere/data/one" in other.err
+    listing.write_text(f"{path} 3 100\n")
+    assert vse("consistency", "LOCAL-DISK", "--listing", "listing.txt", "--base", "/nothing").code == 0
+    missing = vse("consistency", "LOCAL-DISK", "--listing", "missing.txt")
+    assert (missing.code, "No such file or directory. Name a file" in missing.err) == (2, True)

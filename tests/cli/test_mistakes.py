@@ -43,6 +43,19 @@ def site(vse: Command) -> InProcess:
         (("status", "--wach"), 2, "No such option: --wach"),
         (("register", "new\nline", "--to", "/lhc/me"), 2, r"'/lhc/me/new\nline' as a logical file name"),
         (("analyse", "none.py", "/lhc/me"), 2, "cannot load the script none.py: No such file"),
+        (("status", "abc"), 2, "Invalid value for 'REQUEST': Input should be a valid integer, not 'abc'"),
+        (("status", "--every", "soon"), 2, "'--every': Input should be a valid number, not 'soon'"),
+        (("request", "list", "--limit", "0"), 2, "not '0'"),
+        (("--set", "stager.slots=x", "ls", "/"), 2, "Input should be a valid integer, not 'x'"),
+        (("register", "none", "--to", "/x"), 2, "it is not a file. Name files"),
+        (("cp", "none", "/x"), 2, "it is not there. Name a file of this machine, or an LFN"),
+        (("dataset", "import", "none", "d"), 2, "No such file or directory. Name a file of this machine"),
+        (("catalogue", "load", "none.csv"), 2, "No such file or directory. Name a file of this machine"),
+        (("catalogue", "load", "none.jsonl"), 2, "load none.jsonl: No such file or directory. Name a file"),
+        (("catalogue", "load", "none.parquet"), 2, "No such file or directory. Name a file of this machine"),
+        (("consistency", "LOCAL-DISK", "--listing", "none"), 2, "No such file or directory. Name a file"),
+        (("stager", "import", "none"), 2, "No such file or directory. Name a file of this machine"),
+        (("status", "9"), 2, "there is no such request. See them all with 'vse request list --all'"),
     ],
 )
 def test_what_was_wanted_found_and_to_do(
@@ -56,6 +69,32 @@ def test_what_was_wanted_found_and_to_do(
     assert "Traceback" not in done.err
     assert "fault of VSE" not in done.err
     assert sorted(site.directory.rglob("*.html")) == before
+
+
+def test_an_import_shows_no_password(site: InProcess) -> None:
+    """Neither of what is new, nor of what stands beside it in vse.toml."""
+    (site.directory / "afdsmgrd.conf").write_text(
+        "xpd.stagereqrepo dir:/lists\ndsmgrd.stagecmd /bin/true\ndsmgrd.notifyplugin libapmon.so\n"
+        "dsmgrd.apmonurl apmon://:geheim@monitor.example.org:8884\ndsmgrd.apmonprefix MY::SITE\n"
+    )
+    settings = site.directory / "vse.toml"
+    settings.write_text(settings.read_text() + '[monitor.plugins.own]\n"password" = "geheim too"\n')
+    shown = site("stager", "import", "afdsmgrd.conf")
+    assert shown.code == 0, shown.err
+    assert "geheim" not in shown.out + shown.err
+    assert 'url = "apmon://:***@monitor.example.org:8884"' in shown.out
+    assert '"password" = "***"' in shown.out
+    assert site("stager", "import", "afdsmgrd.conf", "--write").code == 0
+    assert "apmon://:geheim@monitor.example.org:8884" in settings.read_text()
+    assert "geheim" not in site("config", "show").out
+
+
+def test_one_is_no_plural(site: InProcess) -> None:
+    assert site("register", "plain", "--to", "/lhc/one").out == "1 file registered at LOCAL-DISK.\n"
+    assert site("pin", "/lhc/one", "--for", "1d").out == "1 file stays at LOCAL-DISK for 1d.\n"
+    assert "d@1: 1 file, 0 B." in site("dataset", "create", "d", "/lhc/one").out
+    assert "1 copy known, 1 file held" in site("consistency", "LOCAL-DISK", "--base", "/lhc/one").out
+    assert site("catalogue", "dump", "all.csv", "--base", "/lhc/one").err == "1 row written.\n"
 
 
 def test_names_that_are_odd_are_names(site: InProcess) -> None:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support.command_line import Answer, Command, InProcess, add_element, clean_environment
-from support.other_user import with_our_python
-from vse.app.init import init_site
+from support.command_line import Answer, Command, InProcess, add_element
+from support.other_user import as_nobody, open_to_all
 from vse.app.site import Site
 from vse.config.load import load
 from vse.errors import Stalled
@@ -158,39 +153,6 @@ def test_modes_owners_and_access_lists(site: Command) -> None:
     assert site("acl", "/lhc/d", "-m", "bob").code == 2
     told = [one["action"] for one in rows(site("audit", "/lhc/d", "--json"))]
     assert told.count("access") == 5
-
-
-@pytest.fixture
-def shared() -> Iterator[Path]:
-    """A site whose files everybody may open, so that only the catalogue can refuse."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can run a command as somebody else")
-    place = Path(tempfile.mkdtemp(prefix="vse-shared-"))
-    init_site(place / "site", name="test")
-    yield place / "site"
-    shutil.rmtree(place)
-
-
-def open_to_all(place: Path) -> None:
-    place.parent.chmod(0o755)
-    for path in (place, *place.rglob("*")):
-        path.chmod(0o777 if path.is_dir() else 0o666)
-
-
-AS_NOBODY = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"]
-
-
-def as_nobody(place: Path, *words: str, writing: bool = True) -> Answer:
-    command = [*AS_NOBODY, sys.executable, "-m", "vse.cli", *words]
-    done = subprocess.run(
-        with_our_python(command, writing=writing),
-        cwd=place,
-        env={**clean_environment(), "USER": "root", "LOGNAME": "root", "HOME": "/"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return Answer(done.returncode, done.stdout, done.stderr)
 
 
 def open_to_readers(place: Path) -> None:

@@ -63,6 +63,8 @@ def test_bad_files_do_not_stop_the_good_ones(two_sites: TwoSites, zmumu, tmp_pat
     assert "1 of 3 files are here" in done.out
     assert files_below(two_sites.local / "storage") == [good[1:]]
     assert not two_sites.link(cut).exists()
+    assert "will try again: cannot " in done.err
+    assert "given up: cannot " in done.err
     for lfn, reason in ((cut, "given-up"), (rotten, "given-up")):
         why = json.loads(two_sites.vse("why", lfn, "--json").out)
         (transfer,) = why["transfers"]

@@ -11,6 +11,7 @@ import pytest
 
 from servers.rucio import ACCOUNT, PASSWORD, USERNAME, RucioServer, rucio
 from support.command_line import Command
+from support.databases import ensure_sqlite
 
 pytestmark = pytest.mark.slow
 
@@ -87,6 +88,7 @@ def vse(far: tuple[RucioServer, Path], tmp_path: Path) -> Command:
     values = {"far": place, "here": tmp_path / "storage", "url": server.url}
     login = {"account": ACCOUNT, "username": USERNAME, "password": PASSWORD}
     (tmp_path / "storage").mkdir()
+    ensure_sqlite(tmp_path / "var/vse.db")
     (tmp_path / "vse.toml").write_text(SETTINGS.format(**values, **login))
     return Command(tmp_path)
 
@@ -129,7 +131,7 @@ def test_what_could_not_be_told_is_shown_and_told_later(vse: Command, far: tuple
     still = vse(*away, "upstream", "retry")
     assert still.code == 9 and "0 of 1" in still.out and "vse upstream registrations" in still.err
     done = vse("upstream", "retry", "far")
-    assert (done.code, done.out.strip()) == (0, "1 of 1 copies told")
+    assert (done.code, done.out.strip()) == (0, "1 of 1 copy told")
     assert rses(server, 11) == {"FAR_RSE", "HERE_RSE"}
 
 

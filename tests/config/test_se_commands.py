@@ -114,3 +114,19 @@ def test_a_name_that_is_none(vse):
     answer = vse("se", "show", "USRE")
     assert answer.code != 0
     assert "Did you mean USER?" in answer.err
+
+
+def test_a_name_of_another_kind(vse):
+    group, base = vse("se", "show", "ALL"), vse("se", "show", "EOS")
+    assert (group.code, base.code) == (3, 3)
+    assert "'ALL': it is a group, of USER. Name one of its elements" in group.err
+    assert "'EOS': it is a base: elements are made from it, it is none itself" in base.err
+
+
+def test_no_secret_is_shown(vse):
+    plain = {"database.url": "postgresql+psycopg://anna:geheim@db/vse", "database.password": "geheim"}
+    flags = [word for key, value in plain.items() for word in ("--set", f"{key}={value}")]
+    for words in (["config", "show"], ["config", "show", "--json"], ["config", "show", "--origin"]):
+        answer = vse(*flags, *words)
+        assert (answer.code, "geheim" in answer.out + answer.err) == (0, False)
+        assert "postgresql+psycopg://anna:***@db/vse" in answer.out

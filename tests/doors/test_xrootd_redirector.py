@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import structlog
 import uproot
 
 from support.command_line import ZMUMU
 from support.xrootd_site import CLIENT, XrootdSite, xrdcp, xrdfs, xrootd_site
+from vse.app.xrootd import Served
 from vse.doors.xrootd.wire import Call, Failure, Status
 from vse.model import Lfn, NewAccess
 from vse.transfer.lifecycle import State
@@ -142,6 +145,7 @@ def test_a_slow_file_is_waited_for_beyond_the_time_an_open_is_held(served: Xroot
 def test_a_failure_reaches_the_client_with_its_reason_and_is_mended(
     served: XrootdSite, tmp_path: Path, clients: None
 ) -> None:
+    served.deny_for(3600.0)
     lfn = served.add("broken.bin", DATA, write=False)
     with served.redirecting():
         code, said = xrdcp(served.url(lfn), tmp_path / "out")
@@ -149,8 +153,28 @@ def test_a_failure_reaches_the_client_with_its_reason_and_is_mended(
         assert "cannot stage /lhc/data/broken.bin" in failure(served.url(lfn))
         assert served.rows()[0] == 1 and served.rows()[1] == 1  # the second was told what the first found
         served.put(lfn, DATA)
+        assert "cannot stage /lhc/data/broken.bin" in failure(served.url(lfn))
+        served.ahead_s = 3601.0
         served.await_(lambda: xrdcp(served.url(lfn), tmp_path / "out")[0] == 0, "the mended file comes")
     assert (tmp_path / "out").read_bytes() == DATA
+
+
+def test_that_changed_settings_wait_for_a_restart_is_in_the_log(one: XrootdSite) -> None:
+    serving = Served(one.site, moving=False)
+    ready = threading.Event()
+    with structlog.testing.capture_logs() as logs:
+        thread = threading.Thread(target=serving.run, args=(lambda _: ready.set(),))
+        thread.start()
+        try:
+            assert ready.wait(20)
+            settings = one.root / "vse.toml"
+            settings.write_text(settings.read_text() + "# changed\n")
+            one.await_(lambda: bool(logs), "the change is told")
+        finally:
+            serving.stop()
+            thread.join(20)
+    assert [one["event"] for one in logs] == ["settings.wait-for-restart"]
+    assert "restart vse serve xrootd" in logs[0]["todo"]
 
 
 def test_a_corrupt_source_is_never_read(served: XrootdSite, tmp_path: Path) -> None:

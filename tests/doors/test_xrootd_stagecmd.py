@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,11 @@ def test_the_link_tree_is_never_exported_for_writing(one: XrootdSite) -> None:
         assert not [line for line in lines if "r/w" in line]
 
 
+def wrong_things(vse: InProcess, *words: str) -> list[str]:
+    found = json.loads(vse("xrootd", "check", *words, "--json").out)
+    return [one["what"] for one in found if one["todo"]]
+
+
 def test_config_tells_what_to_start_and_check_what_is_missing(one: XrootdSite) -> None:
     vse = InProcess(one.root)
     one.add("a.bin", DATA)
@@ -159,7 +165,9 @@ def test_config_tells_what_to_start_and_check_what_is_missing(one: XrootdSite) -
         (one.root / "var" / "vse.db").chmod(0o400)
         (one.root / "storage").chmod(0o700)
         os.chown(one.root / "storage", 0, 0)
-        answer = vse("xrootd", "check", "--json")
-        wrong = [entry["what"] for entry in json.loads(answer.out) if entry["todo"]]
-        assert wrong == ["the storage of LOCAL", "the database"]
+        wrong = partial(wrong_things, vse)
+        assert wrong() == ["the storage of LOCAL", "the database"]
+        assert wrong(str(one.directory)) == ["the storage of LOCAL"], "xrootd itself opens no database here"
+        assert vse("xrootd", "config", "--mode", "stagecmd", str(one.directory)).code == 0
+        assert wrong(str(one.directory))[:2] == ["the storage of LOCAL", "the database"]
     assert vse("xrootd", "check", "--user", "nobody-at-all").code == 2

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from servers.sftp import sftp
-from support.command_line import ZMUMU, Command
+from support.command_line import ZMUMU, Command, clean_environment
 from support.elastic import environment_of
 from support.waiting import until
 from vse.app.init import init_site
@@ -38,7 +38,7 @@ def test_the_commands_of_the_seed(tmp_path, home):
         assert vse("vaf", "start", environment=variables).code == 0
         assert vse("vaf", "request", "1", environment=variables).code == 0
         waited = vse("vaf", "wait", "1", "--timeout", "30", environment=variables)
-        assert waited.out == "1 workers are there.\n"
+        assert waited.out == "1 worker is there.\n"
         assert vse("vaf", "count", "--once", environment=variables).out == "1\n"
         until(lambda: "working" in vse("vaf", "status", environment=variables).out)
         entered = vse("vaf", "enter", "printenv", "FRAMEWORK", environment=variables)
@@ -54,6 +54,38 @@ def test_the_commands_of_the_seed(tmp_path, home):
         stopped = vse("vaf", "stop", environment=variables)
     assert stopped.code == 0
     assert not (tmp_path / "state" / "pack.json").exists()
+
+
+def test_to_stop_it_during_an_analysis_is_told_in_a_few_words(tmp_path, home):
+    init_site(tmp_path / "site", name="test")
+    vse = Command(tmp_path / "site")
+    variables = {"VAF_STATE": str(tmp_path / "state"), "HOME": str(home)}
+    script = tmp_path / "slow.py"
+    script.write_text(
+        "import time\ndef process(events):\n    time.sleep(0.2)\n    return {'n': len(events)}\n"
+    )
+    assert vse("register", *map(str, ZMUMU), "--to", "/real").code == 0
+    words = ("--set", "analysis.packet_target_s=0.01", "analyse", str(script), "/real/*.root")
+    try:
+        assert vse("vaf", "start", environment=variables).code == 0
+        assert vse("vaf", "request", "1", environment=variables).code == 0
+        running = subprocess.Popen(
+            [sys.executable, "-m", "vse.cli", *words, "--cluster", "vaf"],
+            cwd=vse.directory,
+            env={**clean_environment(), **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        until((vse.directory / "results" / "checkpoint").exists, process=running)
+    finally:
+        stopped = vse("vaf", "stop", environment=variables)
+    assert stopped.code == 0, stopped.err
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 11
+    assert "the scheduler is gone" in err
+    assert "Traceback" not in err
+    assert len(err.splitlines()) < 8, err
 
 
 def test_the_key_is_for_its_user_only_and_nobody_joins_without_it(make_facility, tmp_path):

@@ -100,8 +100,13 @@ def test_workers_that_slurm_cannot_give_are_waited_for_with_a_reason(on_slurm, m
     facility.request(3)
     facility.wait(2, 60)
     until(lambda: "Resources" in {job["reason"] for job in facility.status()["jobs"].values()})
-    with pytest.raises(WorkersLost, match=r"2 came within 0 s; 1 jobs have not begun \(Resources\)"):
+    with pytest.raises(WorkersLost, match=r"2 came within 0 s; 1 job has not begun \(Resources\)"):
         facility.wait(3, 0)
+    told: list[str] = []
+    with pytest.raises(WorkersLost, match="2 came within 1 s"):
+        facility.wait(3, 1, told.append)
+    assert told[0] == "2 of 3 workers; 1 job has not begun (Resources)"
+    assert len(told) < 3, "it is told when it changes, and every minute"
     with pytest.raises(WorkersLost, match="3 were asked for"):
         facility.wait(4, 60)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -146,3 +148,16 @@ def test_plugins_are_switched_on_and_off_and_a_bad_one_ends_nothing(receiver):
     assert len(troubles) == 2  # told once each
     assert "no plug-in has this name; there are apmon" in troubles[0]
     assert "prefix is missing" in troubles[1]
+
+
+def test_what_a_process_took_is_told_of_all_its_life() -> None:
+    """Half a second of work before the figures are looked at for the first time counts as time, too."""
+    program = """
+import time
+while time.process_time() < 0.5:
+    pass
+from vse.monitor.process import began_s, look
+print(look(began_s()).processor_percent)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert 0 < float(done.stdout) < 110

@@ -97,6 +97,9 @@ def soak(
             verdict.seconds = time.monotonic() - began_s
             if verdict.faults.total() % 25 == 0:
                 print(f"soak: {verdict.faults.total()} faults in {verdict.seconds:.0f} s", flush=True)
+        asked = len(site.site.staging.list(limit=100_000))
+        if verdict.seconds > _SETTLED_S and asked <= requests:
+            verdict.wrong.append(f"none of the first {asked} requests ended within {verdict.seconds:.0f} s")
         verdict.wrong += _settle(site)
         verdict.wrong += at_the_end(site)
         verdict.answers, verdict.seconds = source.told, time.monotonic() - began_s

@@ -181,6 +181,21 @@ def test_lists_that_cannot_be_read_are_told_of_once_and_stop_nobody(lists):
     assert set(lists.queued()) == {"/alice/a.root"}
 
 
+def test_a_bad_line_is_told_beside_the_list_and_takes_nothing_out_of_the_queue(lists):
+    path = lists.write("run.txt", "alien:///alice/a.root")
+    lists.repository.scan()
+    lists.write("run.txt", "alien:///alice/a.root", "this is no list", age_s=50.0)
+    lists.repository.scan()
+    (row,) = lists.status(path)
+    assert (row["state"], row["staged"], row["corrupt"]) == ("unreadable", False, False)
+    assert "line 2: 'this' is no URL" in str(row["error"])
+    assert [one.state for one in lists.site.queue.of_lfn(Lfn("/alice/a.root"))] == [State.QUEUED]
+    lists.write("run.txt", "alien:///alice/b.root", age_s=20.0)
+    lists.repository.scan()
+    assert [row["state"] for row in lists.status(path)] == ["coming"]
+    assert set(lists.queued()) == {"/alice/b.root"}
+
+
 def test_a_directory_that_is_not_there_is_said(lists):
     lists.directory.rmdir()
     with pytest.raises(StorageFault, match="afdsmgrd"):

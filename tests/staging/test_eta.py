@@ -13,8 +13,6 @@ from vse.staging.eta import (
     Awaited,
     Estimate,
     History,
-    Sample,
-    cost_of,
     covered,
     forecast,
     latest_of,
@@ -22,6 +20,7 @@ from vse.staging.eta import (
     pinball,
     remaining,
 )
+from vse.staging.eta_cost import Sample, cost_of
 from vse.staging.eta_flow import Work, drain_s
 from vse.transfer.lifecycle import Policy
 from vse.transfer.shares import Slots
@@ -83,6 +82,31 @@ def test_what_costs_by_the_file_and_what_by_the_byte_is_told_apart() -> None:
     assert found.file_s == pytest.approx(1.0, rel=0.1)
     assert found.byte_s == pytest.approx(1e-7, rel=0.1)
     assert found.of(1000, 0) == pytest.approx(1000, rel=0.1)
+
+
+@pytest.mark.parametrize("running", [False, True])
+@pytest.mark.parametrize("spread", [1.0, 2.0])
+def test_a_file_unlike_all_that_was_measured_may_cost_by_the_file_or_by_the_byte(
+    running: bool, spread: float
+) -> None:
+    """Forty files of 1 kB took a tenth of a second each; what one of 4 MB takes nobody knows."""
+    small = [
+        Sample(n * 0.1, n * 0.1 + 0.1, round(1000 * spread ** (n / 40)), "FAR", share="anna")
+        for n in range(40)
+    ]
+    history, size_bytes = History.of(small), 4 * MB
+    if running:
+        said = remaining(history, Sample(4.0, 4.0, 0, "FAR"), size_bytes)
+    else:
+        said = forecast(history, Awaited("FAR", size_bytes, (), "anna"), Slots(1, 1), POLICY)
+    assert said is not None
+    assert said.low_s < 0.15
+    assert said.high_s > 0.1 / 1000 / spread * size_bytes
+    ahead = [Ahead("FAR", 5, 1, size_bytes)]
+    behind = forecast(history, Awaited("FAR", 1000, ahead, "anna"), Slots(1, 1), POLICY)
+    assert behind is not None
+    assert behind.low_s < 0.3
+    assert behind.high_s > 0.1 / 1000 / spread * size_bytes
 
 
 def test_few_samples_and_uneven_ones_make_wider_bounds() -> None:

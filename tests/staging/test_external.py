@@ -241,3 +241,24 @@ def test_commands_of_a_killed_stager_are_ended_by_the_next(site, tmp_path):
     assert site.external.sweep() == 1
     assert leader.wait(10) == -9
     assert [one.name for one in directory.iterdir()] == ["2.1.7.run"]
+
+
+def test_records_of_another_boot_go_when_they_are_old(site, tmp_path):
+    site.script(OK)
+    directory = tmp_path / "external"
+    directory.mkdir()
+    other = '{"owner": "another boot/1/1/1/1", "leader": "another boot/1/1/1/1", "pid": 1}'
+    ours = f'{{"owner": "{name_of(os.getpid())}", "leader": "{name_of(os.getpid())}", "pid": 0}}'
+    for name, text in (("1.1.1", other), ("2.1.1", other), ("3.1.1", ours)):
+        (directory / f"{name}.run").write_text(text)
+        (directory / f"{name}.out").write_text("")
+    (directory / "4.1.1.out").write_text("")  # killed before it wrote the record
+    for name in ("1.1.1.run", "1.1.1.out", "3.1.1.run", "3.1.1.out", "4.1.1.out"):
+        os.utime(directory / name, (1e9, 1e9))
+    site.external.sweep()
+    assert sorted(one.name for one in directory.iterdir()) == [
+        "2.1.1.out",
+        "2.1.1.run",
+        "3.1.1.out",
+        "3.1.1.run",
+    ]

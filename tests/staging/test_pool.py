@@ -16,10 +16,12 @@ import sqlalchemy as sa
 from servers.disk import small_disk
 from support.pool_site import DAY_S, NOW_S, Make, PoolSite
 from support.staging_site import BASE, file_element
+from support.waiting import until
 from vse.db.tables_pool import evictions, holdings, pins, readers, reads, reservations
 from vse.errors import BadSettings, StorageFault, StorageFull
 from vse.model import DatasetQuery, Lfn, ReplicaState
 from vse.staging.open_files import is_open
+from vse.staging.readers import Accesses
 from vse.staging.values import Conditions
 
 
@@ -186,8 +188,20 @@ def test_what_is_pinned_stays_until_the_pin_expires(make):
     site.hold("more", age_days=0)
     site.hold("still", age_days=0)
     assert site.pool.evict("LOCAL").evicted[0].lfn == lfns[0]
+    site.now_s += DAY_S
     assert site.pins.forget_expired() == 2
     assert not site.rows(pins)
+
+
+def test_a_clock_that_was_ahead_for_a_while_has_let_no_pin_go(make):
+    site = make()
+    lfns = full(site)
+    site.pins.add("LOCAL", [lfns[0]], "anna", 3600.0)
+    site.now_s += 20 * 3600
+    assert site.pins.forget_expired() == 0
+    assert site.pins.all() == []
+    site.now_s -= 20 * 3600
+    assert kept(site, lfns[0]).startswith("anna pinned it")
 
 
 def test_a_pin_is_taken_away_by_its_owner_only(make):
@@ -308,6 +322,26 @@ def test_what_a_program_says_it_reads_stays_as_long_as_it_lives(make):
     site.hold("still", age_days=0)
     assert site.pool.evict("LOCAL").evicted[0].lfn == lfns[0]
     site.accesses.forget_dead()
+    assert not site.rows(readers)
+
+
+def test_what_a_program_reads_for_days_stays(make):
+    site = make()
+    lfns = full(site)
+    with site.accesses.reading({"LOCAL": lfns[:1]}):
+        site.now_s += 2 * DAY_S
+        site.accesses.forget_dead()
+        assert kept(site, lfns[0]).startswith("it is being read")
+
+
+def test_what_a_program_on_another_machine_reads_for_days_stays(make, monkeypatch):
+    site = make()
+    lfns = full(site)
+    monkeypatch.setattr("vse.staging.readers.instance.new_owner", lambda: "another boot/1/1/1/1")
+    accesses = Accesses(site.database, site.catalogue, site.elements, lambda: site.now_s, renew_s=0.01)
+    with accesses.reading({"LOCAL": lfns[:1]}):
+        site.now_s += 2 * DAY_S
+        until(lambda: "it is being read" in site.pool.explain(lfns[0])["LOCAL"])
     assert not site.rows(readers)
 
 

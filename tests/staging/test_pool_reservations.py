@@ -280,6 +280,22 @@ def test_a_reservation_of_another_machine_is_freed_after_a_day_unless_its_transf
     assert site.used() == (0, 0, 100)
 
 
+def test_what_was_kept_before_a_reboot_for_files_that_were_cancelled_is_free_soon(make):
+    site = make()
+    before = "the boot before/1/1/1/1"
+    cancelled, queued = (site.add({name: b"x" * 100})[0] for name in "ab")
+    ids = [site.staging.request(FindQuery(base=lfn), "anna", "LOCAL").id for lfn in (cancelled, queued)]
+    for name in "abc":
+        keep(site, name, holder=before)
+    site.staging.cancel(ids[0])
+    assert site.pool.reservations.free_dead("LOCAL") == 0  # whoever moves it may not have noticed
+    site.now_s += 1000
+    assert site.pool.reservations.free_dead("LOCAL") == 1
+    assert site.used() == (0, 0, 200)
+    keep(site, "a", holder=before)  # somebody brings it after all
+    assert site.pool.reservations.free_dead("LOCAL") == 0
+
+
 def test_a_clock_that_jumps_frees_nothing_of_a_process_that_lives(make):
     site = make()
     keep(site, "a")

@@ -15,9 +15,18 @@ from support.two_elements import KeptReaders, TwoElements, readers
 from vse.app.pool import Upkeep
 from vse.app.site import Site
 from vse.app.stage import stage_dataset
-from vse.errors import BadRequest, ChecksumMismatch, NoSuchFile, Unreadable
+from vse.errors import (
+    AlreadyExists,
+    BadRequest,
+    ChecksumMismatch,
+    NoSuchFile,
+    QuotaExceeded,
+    Unreadable,
+)
 from vse.model import DatasetQuery, Lfn, NewFile
+from vse.staging.accounts import Account, used_by
 from vse.staging.quarantine import Quarantine
+from vse.staging.quotas import Quota
 
 BASE = Lfn("/lhc/data")
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -123,6 +132,57 @@ def test_the_command_lists_shows_releases_and_deletes(place: Place) -> None:
     assert [one.se for one in site.catalogue.resolve([a]).one(a).replicas] == ["LOCAL", "REMOTE"]
     gone = place.vse("quarantine", "show", numbers[b])
     assert (gone.code, "there is none" in gone.err) == (2, True)
+
+
+def test_a_release_that_was_killed_before_it_was_recorded_is_done_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = place.open()
+    lfn = place.add("a.root", BROKEN)
+    place.stage()
+    (one,) = place.quarantine.of(lfn)
+
+    def killed(new: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(site.catalogue, "add_replicas", killed)
+        place.quarantine.release(one)
+    assert place.local(lfn).read_bytes() == BROKEN
+    place.quarantine.release(one)
+    assert [copy.se for copy in site.catalogue.resolve([lfn]).one(lfn).replicas] == ["LOCAL", "REMOTE"]
+    assert place.kept() == {}
+    assert place.quarantine.of(lfn) == []
+
+
+def test_a_release_over_another_file_is_refused(place: Place) -> None:
+    place.open()
+    lfn = place.add("a.root", BROKEN)
+    place.stage()
+    (one,) = place.quarantine.of(lfn)
+    place.local(lfn).parent.mkdir(parents=True, exist_ok=True)
+    place.local(lfn).write_bytes(b"x" * len(BROKEN))
+    with pytest.raises(AlreadyExists):
+        place.quarantine.release(one)
+    assert place.local(lfn).read_bytes() == b"x" * len(BROKEN)
+    assert [kept.id for kept in place.quarantine.of(lfn)] == [one.id]
+
+
+def test_what_is_released_counts_for_its_owner_and_passes_no_limit(place: Place) -> None:
+    site = place.open()
+    lfn = place.add("a.root", BROKEN)
+    place.stage()
+    (one,) = place.quarantine.of(lfn)
+    owner = site.catalogue.stat([lfn]).one(lfn).owner
+    account = Account("user", owner)
+    site.quotas.set(Quota("LOCAL", "user", owner, len(BROKEN) - 1))
+    with pytest.raises(QuotaExceeded):
+        place.quarantine.release(one)
+    assert not place.local(lfn).exists()
+    site.quotas.set(Quota("LOCAL", "user", owner, len(BROKEN)))
+    place.quarantine.release(one)
+    with site.database.read() as connection:
+        assert used_by(connection, "LOCAL", account) == (1, len(BROKEN), 0)
 
 
 def test_what_is_too_much_goes_the_oldest_first(place: Place) -> None:

@@ -171,6 +171,8 @@ def test_a_refused_request_says_who_and_why(make: Callable[..., StagingSite]) ->
     site.add(FILES)
     request = ask(site)
     refused = site.staging.refuse(request.id, "boss", "no room")
+    (queued,) = site.explainer.explain(site.staging.items(request.id)[0].lfn).transfers
+    assert queued.reason == f"boss refused request {request.id} of anna for it: no room"
     assert (refused.state, refused.approval, refused.approved_by) == (
         RequestState.REFUSED,
         Approval.REFUSED,

@@ -101,6 +101,11 @@ def test_the_next_source_goes_on_where_the_first_one_died(tmp_path: Path) -> Non
     assert site.elements.given == {"A": 2 * MB, "B": 1 * MB}
     (transfer,) = site.queue.of_lfn(LFN)
     assert (transfer.attempts, transfer.failures) == (1, 0)
+    (attempt,) = site.queue.attempts_of(transfer.id)
+    assert attempt.source is not None
+    assert "/b/" in attempt.source
+    from_a = f"file://{tmp_path}/a{LFN} gave bytes 0 to {2 * MB}, then failed: the connection was closed"
+    assert from_a in str(attempt.way)
     assert kept(site) == []
     site.close()
 

@@ -112,6 +112,18 @@ def site_with_files_far(root: Path, names: Sequence[str]) -> InProcess:
     return InProcess(root)
 
 
+def register_numbers(vse: Command, place: Path, files: int, entries: int) -> None:
+    """Register files below /lhc whose trees ``events`` count on: ``x`` is 0 to ``files * entries`` in all."""
+    import numpy as np
+    import uproot
+
+    paths = [place / f"{number}.root" for number in range(files)]
+    for number, path in enumerate(paths):
+        with uproot.recreate(path) as file:
+            file["events"] = {"x": np.arange(number * entries, (number + 1) * entries)}
+    assert vse("register", *map(str, paths), "--to", "/lhc").code == 0
+
+
 def clean_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("VSE_")} | {
         "COLUMNS": "200"

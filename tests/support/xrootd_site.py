@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -79,7 +80,18 @@ class XrootdSite:
     redirector_port: int
     data_port: int
     site: Site
+    ahead_s: float = 0.0
     _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def now_s(self) -> float:
+        """The clock of the site: ``ahead_s`` in front of the real one."""
+        return time.time() + self.ahead_s
+
+    def deny_for(self, deny_s: float) -> None:
+        """Refuse for so long what has failed; to be said before anything is opened."""
+        doors = self.site.settings.doors
+        changed = doors.model_copy(update={"xrootd": doors.xrootd.model_copy(update={"deny_s": deny_s})})
+        self.site.settings = self.site.settings.model_copy(update={"doors": changed})
 
     def url(self, lfn: str, *, direct: bool = False) -> str:
         """The URL of a file at xrootd, or (``direct``) at the redirector."""
@@ -221,6 +233,7 @@ def xrootd_site() -> Iterator[XrootdSite]:
         redirector, data = free_port(), free_port()
         (root / "vse.toml").write_text(_SETTINGS.format(root=root, redirector=redirector, data=data))
         one = XrootdSite(root, top / "xrootd", redirector, data, Site.open(load(root / "vse.toml")))
+        one.site.clock = one.now_s
         yield one
     finally:
         if one is not None:

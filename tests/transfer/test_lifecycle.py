@@ -123,6 +123,20 @@ def test_the_end_of_a_stager_is_no_failure_of_the_file(end: Event) -> None:
     assert isinstance(commands[0].attempt.error, Interrupted)  # type: ignore[union-attr]
 
 
+def test_a_file_over_which_process_after_process_ends_waits_ever_longer_and_is_not_given_up() -> None:
+    policy = Policy(max_failures=3, backoff_s=2, backoff_max_s=300)
+    waits = []
+    for before in range(2, 30):
+        running = after(queued(), Claimed("me"))
+        lost, commands = handle(running, LeaseLost(before), 11.0, policy)
+        assert (lost.state, lost.failures, lost.lease_owner) == (State.WAITING, 0, None)
+        assert f"{before + 1} processes in a row ended" in str(lost.error)
+        assert [type(command) for command in commands] == [KeepAttempt, GoLast]
+        waits.append(lost.not_before_s - 11.0)
+    assert waits[:4] == [2, 4, 8, 16]
+    assert waits[-1] == 300
+
+
 @pytest.mark.parametrize("late", [Succeeded("x", 1), Failed(BROKEN), PutBack(), LeaseLost(), Progressed(5)])
 def test_news_of_a_cancelled_transfer_changes_nothing(late: Event) -> None:
     cancelled = after(queued(), Claimed("me"), Cancelled())
@@ -184,9 +198,13 @@ class Lives(RuleBasedStateMachine):
     def failed(self, error: ServerFault) -> None:
         self.send(Failed(error, "u", 3, "OTHER"))
 
-    @rule(event=st.sampled_from([Succeeded("u", 100), PutBack("u", 4), LeaseLost(), Cancelled(), Found()]))
+    @rule(event=st.sampled_from([Succeeded("u", 100), PutBack("u", 4), LeaseLost(), LeaseLost(4), Found()]))
     def ended(self, event: Event) -> None:
         self.send(event)
+
+    @rule()
+    def cancelled(self) -> None:
+        self.send(Cancelled())
 
     @rule(priority=st.integers(1, 9), held=st.booleans())
     def wanted(self, priority: int, held: bool) -> None:

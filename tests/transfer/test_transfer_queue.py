@@ -17,8 +17,18 @@ from vse.db import Database
 from vse.db.tables import request_items, requests, transfers
 from vse.errors import ServerFault
 from vse.model import Lfn
-from vse.transfer.instance import dead, new_owner
-from vse.transfer.lifecycle import Failed, Policy, Progressed, Ranked, State, Succeeded, Wanted
+from vse.transfer.instance import dead, ended, new_owner
+from vse.transfer.lifecycle import (
+    Failed,
+    Policy,
+    Progressed,
+    PutBack,
+    Ranked,
+    State,
+    Succeeded,
+    Transfer,
+    Wanted,
+)
 from vse.transfer.queue import Queue, Report
 from vse.transfer.shares import Slots
 
@@ -196,6 +206,58 @@ def test_the_work_of_a_process_that_is_gone_is_taken_over_at_once(queue: Queue, 
     kept = queue.attempts_of(1)
     assert len(kept) == 1
     assert "the process that moved it" in str(kept[0].error)
+
+
+def test_a_file_that_ends_every_stager_lets_the_others_go_before_it(queue: Queue, clock: Clock) -> None:
+    """Each process that has the first file dies, with all that it moves; the rest is moved all the same."""
+    first, *rest = names(12)
+    fill(queue, [first, *rest])
+    lives = 0
+    while queue.tallies()[State.DONE].files < len(rest):
+        me, lives = new_owner(), lives + 1
+        claimed = queue.claim(me, 4, Slots(4, 4))
+        if first in [one.lfn for one in claimed]:
+            ended(me)
+        else:
+            queue.report(me, [Report(one.id, one.attempts, Succeeded("u", 10)) for one in claimed])
+        clock.now_s += 1
+        assert lives < 60
+    (held,) = queue.of_lfn(first)
+    assert held.state in (State.WAITING, State.QUEUED, State.RUNNING)
+    assert held.failures == 0
+    for one in rest:
+        assert queue.of_lfn(one)[0].failures == 0
+
+
+def test_attempts_of_an_earlier_wish_and_stops_in_between_are_not_held_against_a_file(
+    queue: Queue, clock: Clock
+) -> None:
+    (lfn,) = names(1)
+    fill(queue, [lfn])
+
+    def begin(die: bool) -> Transfer:
+        clock.now_s += 1
+        me = new_owner()
+        (claimed,) = queue.claim(me, 1, ONE)
+        if die:
+            ended(me)
+        else:
+            queue.report(me, [Report(claimed.id, claimed.attempts, PutBack())])
+        return claimed
+
+    for die in (True, True, False, True, True):
+        begin(die)
+    assert begin(False).attempts == 6
+    begin(True)
+    queue.cancel([queue.of_lfn(lfn)[0].id])
+    clock.now_s += 1
+    fill(queue, [lfn])
+    begin(True)
+    begin(True)
+    begin(True)
+    assert queue.claim(new_owner(), 1, ONE) == []
+    (waits,) = queue.of_lfn(lfn)
+    assert "3 processes in a row" in str(waits.error)
 
 
 def test_an_owner_is_dead_only_if_that_is_certain() -> None:

@@ -18,7 +18,7 @@ from vse.analysis.pickling import dumps
 from vse.analysis.script import ScriptSource, load_source
 from vse.errors import BadRequest
 
-_FORMAT = "vse-checkpoint-1"
+_FORMAT = "vse-checkpoint-2"
 
 
 class Ranges:
@@ -72,7 +72,7 @@ class Checkpoint:
             kind, digest, files, output = pickle.loads(data)  # noqa: S301 - the user's own file
         except Exception as error:
             raise BadRequest(wanted, "it is damaged or no checkpoint", todo) from error
-        if kind != _FORMAT or digest != source.digest:
+        if kind != _FORMAT or digest != source.processing_digest:
             raise BadRequest(wanted, "it is of another script, or of another version of this one", todo)
         kept = {
             lfn: KeptFile(tree, entries, size_bytes, Ranges(ranges))
@@ -108,12 +108,16 @@ class Checkpoint:
             lfn: (file.tree, file.entries, file.size_bytes, list(file.ranges))
             for lfn, file in self.files.items()
         }
-        data = dumps((_FORMAT, self.source.digest, files, output))
+        data = dumps((_FORMAT, self.source.processing_digest, files, output))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_name(f".{self.path.name}.partial")
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path)
+        try:
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path)
+        except OSError:
+            partial.unlink(missing_ok=True)  # on a full disk it has the room that somebody could use
+            raise

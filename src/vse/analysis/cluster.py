@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import tempfile
 import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from typing import Any
 
+from vse.analysis.nannies import END_S, Nannies
 from vse.errors import WorkersLost
 from vse.model import Closing
 
@@ -30,8 +33,6 @@ _DASK = {
         "MKL_NUM_THREADS": 1,
         "OPENBLAS_NUM_THREADS": 1,
     },
-    # A nanny whose worker takes longer to come back would be closed, and no other opened in its place.
-    "distributed.deploy.lost-worker-timeout": "1 day",
     "distributed.scheduler.preload": ["vse.analysis.preload_scheduler"],
     "distributed.scheduler.work-stealing": False,
     # A worker that leaks is ended at its limit and replaced; one that only waits for memory waits for ever.
@@ -46,11 +47,7 @@ _DASK = {
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
 }
-REPLACE_EVERY_S = 1.0
-"""So often local workers are looked after."""
-
-_GIVEN_UP = ("closed", "failed")
-_NOISY = (
+NOISY = (
     "distributed",
     "distributed.client",
     "distributed.nanny",
@@ -58,12 +55,20 @@ _NOISY = (
     "distributed.scheduler",
     "distributed.core",
 )
+"""Loggers of Dask that tell on a terminal, in tracebacks, what is told in words by whom it befalls."""
+
+
+def hush() -> None:
+    """Keep Dask from telling on a terminal what only looks like an error."""
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # a line closed at the end is critical to it
 
 
 class LocalWorkers(Closing):
     """``count`` worker processes (0: one a processor) and a client for them.
 
-    They start in the background as soon as this is made; `client` waits for them. Use it as a context
+    They start in the background as soon as this is made; `client` waits for the first, and a moment for
+    the others: one that starts slowly, or never, joins later, or is replaced. Use it as a context
     manager, or call `close`, which takes well under three seconds. ``memory_limit_bytes``: a worker that
     takes more is ended and replaced; 0: its share of the machine's.
     """
@@ -72,20 +77,25 @@ class LocalWorkers(Closing):
         self.memory_limit_bytes = memory_limit_bytes
         self.count = count or len(os.sched_getaffinity(0))
         self._cluster: Any = None
+        self._nannies: Nannies | None = None
         self._client: Any = None
         self._error: BaseException | None = None
+        self._closing = False
+        self._wake = threading.Event()
         self._scratch = tempfile.TemporaryDirectory(prefix="vse-workers-", ignore_cleanup_errors=True)
         self._thread = threading.Thread(target=self._start, name="vse-local-workers", daemon=True)
         self._thread.start()
 
     @property
     def client(self) -> Any:
-        """The `distributed.Client`. Raises `WorkersLost` where the workers could not be started."""
+        """The `distributed.Client`. Raises `WorkersLost` where no worker could be started."""
         self._thread.join()
-        if self._client is None:
-            reason = str(self._error or "they were closed")
+        failure = self._nannies.failure if self._nannies is not None else ""
+        if self._client is None or failure:
+            reason = (failure or str(self._error or "they were closed")).rstrip(".")
             todo = "look at the memory and the processes of this machine"
-            raise WorkersLost(f"start {self.count} workers", reason, todo) from self._error
+            workers = "1 worker" if self.count == 1 else f"{self.count} workers"
+            raise WorkersLost(f"start {workers}", reason, todo) from self._error
         return self._client
 
     def _start(self) -> None:
@@ -93,11 +103,13 @@ class LocalWorkers(Closing):
             import dask
             from distributed import Client, LocalCluster, Security
 
-            for name in _NOISY:
-                logging.getLogger(name).setLevel(logging.CRITICAL)
+            hush()
             dask.config.set(_DASK)
+            resource_tracker.ensure_running()  # it would undo that Ctrl-C is blocked where it is started
+            if self._closing:
+                return
             self._cluster = LocalCluster(
-                n_workers=self.count,
+                n_workers=0,
                 threads_per_worker=1,
                 processes=True,
                 host="127.0.0.1",
@@ -110,39 +122,34 @@ class LocalWorkers(Closing):
                 preload=["vse.analysis.preload"],
                 local_directory=self._scratch.name,
             )
+            self._nannies = Nannies(self._cluster, self.count, self._wake.set)
+            self._in_loop(self._nannies.begin())
             self._client = Client(self._cluster, set_as_default=False)
-            self._cluster.loop.add_callback(self._look_after)
+            self._wake.wait()
         except BaseException as error:  # told to whoever asks for the client
             self._error = error
 
-    async def _look_after(self) -> None:
-        """Open another worker where a nanny gave up, as it does if its worker is killed while it starts."""
-        cluster = self._cluster
-        while self._client is not None:
-            dead = [name for name, nanny in cluster.workers.items() if nanny.status.name in _GIVEN_UP]
-            for name in dead:
-                del cluster.workers[name]
-            if len(cluster.workers) < self.count:
-                cluster.scale(self.count)
-            await asyncio.sleep(REPLACE_EVERY_S)
+    def _in_loop(self, work: Coroutine[Any, Any, None]) -> Future[None]:
+        return asyncio.run_coroutine_threadsafe(work, self._cluster.loop.asyncio_loop)
 
     def close(self) -> None:
-        """Stop the workers; may be called any number of times.
+        """Stop the workers, or their start; may be called any number of times.
 
         They are killed: what they hold was merged or is not wanted, and a worker that takes leave of
         all its libraries needs up to a second.
         """
+        self._closing = True
+        self._wake.set()
         self._thread.join()
         client, self._client = self._client, None
-        cluster, self._cluster = self._cluster, None
+        nannies, self._nannies = self._nannies, None
         with suppress(Exception):
             if client is not None:
                 client.close(timeout=1)
-        for nanny in cluster.workers.values() if cluster is not None else ():
-            nanny.auto_restart = False
-            if nanny.pid:
-                with suppress(ProcessLookupError):
-                    os.kill(nanny.pid, signal.SIGKILL)
+        with suppress(Exception):
+            if nannies is not None:
+                self._in_loop(nannies.end()).result(2 * END_S)
+        cluster, self._cluster = self._cluster, None
         with suppress(Exception):
             if cluster is not None:
                 cluster.close(timeout=2)

@@ -24,7 +24,7 @@ from vse.analysis.attendance import (
     workers_of,
 )
 from vse.analysis.harvest import Harvester
-from vse.analysis.ledger import Failure
+from vse.analysis.ledger import FailedRange, Failure
 from vse.analysis.packetizer import Packet, Packetizer
 from vse.analysis.partials import Partials
 from vse.analysis.places import host_of, site_of
@@ -106,6 +106,8 @@ class Crew:
         self.paused: dict[str, int] = {}
         """Workers that begin nothing more, as their memory is nearly full, and how often each was."""
         self.shares: dict[str, int] = {}
+        self.hangs: dict[Packet, Failure] = {}
+        """Packets in which the script hung, the latest last."""
         self.seen = 0
         self.lost = 0
         self._task_count = 0
@@ -221,8 +223,24 @@ class Crew:
 
     def _end(self, worker: str, culprits: Mapping[int, Failure] | None) -> None:
         """A worker hangs: others get what it had, and its nanny starts another in its place."""
+        known = culprits or {}
+        for number in self.members[worker].tasks:
+            held = (packet for packet in self.tasks[number].packets if packet.number in known)
+            self.hangs |= {packet: known[packet.number] for packet in held}
         self.stalled[worker] = self._without(worker, culprits)
         self.in_loop(self._restart(worker))
+
+    def hanging(self) -> list[FailedRange]:
+        """Where the script hung, and it is not known yet on which entries; of nested ranges the innermost."""
+        ledger = self.packetizer.ledger
+        listed = ledger.failed_ranges() if self.hangs else []
+        found: list[FailedRange] = []
+        for packet, failure in reversed(self.hangs.items()):
+            one = FailedRange(packet.lfn, packet.start, packet.stop, failure)
+            over = ledger.files[packet.lfn].settled
+            if not (over or any(other.overlaps(one) for other in (*found, *listed))):
+                found.append(one)
+        return found[::-1]
 
     def _without(self, worker: str, culprits: Mapping[int, Failure] | None) -> dict[int, Any]:
         """Go on without a worker, and what it was asked for; return the futures of its tasks."""

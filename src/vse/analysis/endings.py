@@ -17,9 +17,17 @@ SMALLER = (
 """What to do about an output that is too big."""
 
 
-def script_failed(name: str, failure: Failure) -> ScriptFailed:
-    """The user's code is to blame; its traceback is a note of the error."""
-    error = ScriptFailed(f"run {name}", failure.message, "correct the script; nothing of the result is kept")
+def script_failed(name: str, failure: Failure, checkpoint: Path | None = None) -> ScriptFailed:
+    """The user's code is to blame; its traceback is a note of the error.
+
+    ``checkpoint``: where it was ``postprocess`` alone, what has all that was processed.
+    """
+    todo = "correct the script; nothing of the result is kept"
+    if checkpoint is not None:
+        todo = (
+            f"correct postprocess, and that alone, and go on from {checkpoint}: what was processed is in it"
+        )
+    error = ScriptFailed(f"run {name}", failure.message, todo)
     error.add_note(failure.traceback)
     return error
 

@@ -67,8 +67,8 @@ def analyse(
 
     Broken files, missing files and entries on which the script raised are listed in the result, not
     raised. ``checkpoint``: a file that is written now and then; where it is there, its entries are taken
-    as done. It is removed once the result is complete. An output that becomes too big ends it with what was
-    added until then: ``too_big`` of the result says so. Raises `ScriptFailed` where the script fails
+    as done. The caller removes it once the result is kept. An output that becomes too big ends it with what
+    was added until then: ``too_big`` of the result says so. Raises `ScriptFailed` where the script fails
     everywhere (the user's traceback is a note of the error), `WorkersLost`, `OutputTooBig` where nothing
     fits, `NothingToAnalyse`, `BadRequest` for a checkpoint of something else, and with ``strict``
     `ResultIncomplete`.
@@ -127,13 +127,12 @@ class _Run:
         self.output: Any = checkpoint.output if checkpoint else None
         self.entries_resumed = checkpoint.entries if checkpoint else 0
         self.entries_merged = self.entries_written = self.entries_resumed
-        self.too_big = ""
-        self.packet_count = 0
+        self.too_big, self.packet_count = "", 0
         self.closed = self.paused = self.stopping = False
         self.begun = time.monotonic()
         self.worker_seen_at = self.scheduler_seen_at = self.begun
-        self.told_at = self.collecting_took_s = 0.0
         self.collected_at = self.written_at = self.begun
+        self.told_at = self.collecting_took_s = 0.0
         self.collecting, self.unwritten, self.barren = False, False, 0
         self.history: deque[tuple[float, int]] = deque(maxlen=50)
 
@@ -422,8 +421,7 @@ class _Run:
     def _write_checkpoint(self) -> None:
         if self.checkpoint is not None and self.unwritten:
             self.checkpoint.write(self.output)
-            self.entries_written = self.entries_merged
-            self.unwritten = False
+            self.entries_written, self.unwritten = self.entries_merged, False
             self.written_at = time.monotonic()
 
     # News and result
@@ -438,9 +436,8 @@ class _Run:
 
     def _progress(self, now: float, last: bool = False) -> Progress:
         ledger = self.packetizer.ledger
-        since, before = (
-            self.history[0] if len(self.history) > 1 and not last else (self.begun, self.entries_resumed)
-        )
+        whole = last or len(self.history) < 2
+        since, before = (self.begun, self.entries_resumed) if whole else self.history[0]
         rate = (ledger.entries_done - before) / max(now - since, 1e-3)
         left = ledger.entries_expected() - ledger.entries_done - ledger.entries_failed
         return Progress(
@@ -460,18 +457,25 @@ class _Run:
             efforts=tuple(self.effort.workers.values()),
             paused=self.paused,
             stopping=self.stopping,
+            hanging=self.crew.hanging(),
+            **self._left_out(),
         )
+
+    def _left_out(self) -> dict[str, Any]:
+        ledger = self.packetizer.ledger
+        broken = [(lfn, failure.message) for lfn, failure in ledger.broken.items()]
+        return {"failed": ledger.failed_ranges(), "broken": broken, "missing": list(self.missing.items())}
 
     def _result(self) -> AnalysisResult:
         self._write_checkpoint()
-        ledger = self.packetizer.ledger
+        ledger, kept = self.packetizer.ledger, self.checkpoint.path if self.checkpoint else None
         try:
             output = self.script.finish(self.output)
         except Exception as error:
-            raise script_failed(self.script.name, describe(error, self.script.source)) from error
+            raise script_failed(self.script.name, describe(error, self.script.source), kept) from error
         for worker, failure in self.packetizer.drained.items():
             self.effort.drained(worker, failure.message)
-        result = AnalysisResult(
+        return AnalysisResult(
             script=self.script.source.path,
             dataset=self.options.dataset,
             output=output,
@@ -480,9 +484,6 @@ class _Run:
                 file_result(file, ledger.files[lfn], self.effort.file_wall_s.get(lfn, 0.0))
                 for lfn, file in self.files.items()
             ],
-            failed=ledger.failed_ranges(),
-            broken=[(lfn, failure.message) for lfn, failure in ledger.broken.items()],
-            missing=list(self.missing.items()),
             read_bytes=ledger.read_bytes,
             wall_s=time.monotonic() - self.begun,
             workers=self.crew.seen - self.crew.lost,
@@ -493,7 +494,6 @@ class _Run:
             drained=[(worker, failure.message) for worker, failure in self.packetizer.drained.items()],
             entries_resumed=self.entries_resumed,
             too_big=self.too_big,
+            checkpoint=kept,
+            **self._left_out(),
         )
-        if self.checkpoint is not None and result.complete:
-            self.checkpoint.path.unlink(missing_ok=True)
-        return result

@@ -25,6 +25,9 @@ class FailedRange(NamedTuple):
     def entries(self) -> int:
         return self.stop - self.start
 
+    def overlaps(self, other: FailedRange) -> bool:
+        return self.lfn == other.lfn and self.start < other.stop and other.start < self.stop
+
 
 @dataclass(slots=True)
 class FileAccount:
@@ -45,6 +48,11 @@ class FileAccount:
     def uncut(self) -> int:
         """Entries that were not handed out yet (0 where their number is not known)."""
         return 0 if self.entries is None else self.entries - self.cursor
+
+    @property
+    def settled(self) -> bool:
+        """Whether every entry is done or listed as failed."""
+        return self.entries_done + self.entries_failed == self.entries
 
     def cap(self, size_bytes: int) -> int:
         """How many entries cover ``size_bytes`` of the file (at least 1)."""
@@ -69,6 +77,8 @@ class Ledger:
         self._cut = 0
         self._untold = 0
         self._failed: list[FailedRange] = []
+        self._merged: list[FailedRange] = []
+        self._merged_of = 0
 
     def add(self, account: FileAccount) -> None:
         self.files[account.lfn] = account
@@ -109,7 +119,7 @@ class Ledger:
 
     def undo(self, account: FileAccount, entries: int) -> None:
         """Entries that were done are not in any result any more."""
-        if entries and account.entries_done + account.entries_failed == account.entries:
+        if entries and account.settled:
             self.files_done -= 1
         account.entries_done -= entries
         self.entries_done -= entries
@@ -121,7 +131,7 @@ class Ledger:
         self._count_if_done(self.files[failed.lfn])
 
     def _count_if_done(self, account: FileAccount) -> None:
-        if account.entries_done + account.entries_failed == account.entries:
+        if account.settled:
             self.files_done += 1
 
     def entries_expected(self) -> int:
@@ -141,6 +151,8 @@ class Ledger:
 
     def failed_ranges(self) -> list[FailedRange]:
         """Every failed range, in order; neighbours with the same reason are one."""
+        if len(self._failed) == self._merged_of:
+            return self._merged
         merged: list[FailedRange] = []
         for failed in sorted(self._failed, key=lambda item: (item.lfn, item.start)):
             last = merged[-1] if merged else None
@@ -152,4 +164,5 @@ class Ledger:
                 merged[-1] = last._replace(stop=failed.stop)
             else:
                 merged.append(failed)
+        self._merged, self._merged_of = merged, len(self._failed)
         return merged

@@ -23,7 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Literal
 
-from vse.analysis.report import left_out
+from vse.analysis.report import left_out, place_text
 from vse.analysis.report_effort import short_name
 from vse.model import Closing
 
@@ -37,6 +37,7 @@ MOST_WORKERS = 200
 MOST_GONE = 10
 MOST_REASONS = 50
 MOST_PLACES = 3
+MOST_HANGING = 10
 DRAW_EVERY_S = 2.0
 _WATCHED_S = 10.0
 _MAX_ORDER_BYTES = 1000
@@ -75,7 +76,7 @@ class LivePage(Closing):
         self._state: dict[str, Any] = {"title": title, "dataset": dataset, "state": "running"}
         self._order = order
         self._rates, self._bytes = Rates(), Rates()
-        self._drawn_s = self._asked_s = -math.inf
+        self._drawn_s = self._listed_s = self._asked_s = -math.inf
         self._told_end = threading.Event()
         page = _page()
         handler = type("Handler", (_Handler,), {"live": self, "page": page, "policy": _policy(page)})
@@ -97,6 +98,13 @@ class LivePage(Closing):
         """Take a moment of the analysis; its histograms are looked at only while somebody watches."""
         now_s = time.monotonic()
         state = progress_as_dict(news)
+        if now_s - self._listed_s > DRAW_EVERY_S:
+            self._listed_s = now_s
+            state |= _left_out(news)
+        state["hanging"] = [
+            {"place": place_text(one.lfn, one.start, one.stop), "reason": one.failure.message}
+            for one in news.hanging[-MOST_HANGING:]
+        ]
         state["byte_rate"] = self._bytes.hear(now_s, {"": float(news.read_bytes)})[""]
         rates = self._rates.hear(now_s, {name: float(count) for name, count in news.workers.items()})
         state["workers"], state["more_workers"] = _workers(news, rates)
@@ -123,22 +131,12 @@ class LivePage(Closing):
             self.change("failed", note)
             return
         histograms = drawable(result.output)
-        reasons = left_out(result)
-        told = [
-            {
-                "amount": one.amount,
-                "reason": one.reason,
-                "places": one.places[:MOST_PLACES],
-                "more": max(0, len(one.places) - MOST_PLACES),
-            }
-            for one in reasons[:MOST_REASONS]
-        ]
         end = {
             "histograms": histograms,
+            "hanging": [],
             "complete": result.complete,
             "too_big": result.too_big,
-            "left_out": told,
-            "more_reasons": max(0, len(reasons) - MOST_REASONS),
+            **_left_out(result),
             "entries_done": result.entries_processed,
             "entries_failed": result.entries_failed,
             "elapsed_s": result.wall_s,
@@ -272,6 +270,21 @@ def progress_as_dict(news: Progress) -> dict[str, Any]:
         "rate": news.rate,
         "eta_s": news.eta_s,
     }
+
+
+def _left_out(news: AnalysisResult | Progress) -> dict[str, Any]:
+    """Return what is not in the result, by its reason, as far as the page shows it."""
+    reasons = left_out(news)
+    told = [
+        {
+            "amount": one.amount,
+            "reason": one.reason,
+            "places": one.places[:MOST_PLACES],
+            "more": max(0, len(one.places) - MOST_PLACES),
+        }
+        for one in reasons[:MOST_REASONS]
+    ]
+    return {"left_out": told, "more_reasons": max(0, len(reasons) - MOST_REASONS)}
 
 
 def _workers(news: Progress, rates: dict[str, float]) -> tuple[list[dict[str, Any]], int]:

@@ -15,9 +15,10 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from vse.analysis.followups import Followups
 from vse.analysis.ledger import FailedRange, Failure, FileAccount, Ledger
 from vse.analysis.locality import ANYWHERE, UNLIMITED, Place, Shelves, Sources
-from vse.analysis.packets import MAX_LOSSES, Family, Packet, PacketStats, WorkerState
+from vse.analysis.packets import MAX_LOSSES, Packet, PacketStats, WorkerState
 from vse.analysis.rates import Rates
 
 __all__ = ["MAX_LOSSES", "Packet", "PacketStats", "Packetizer"]
@@ -39,8 +40,8 @@ MAX_TROUBLES = 2
 class Packetizer:
     """The state of one analysis. Every method is an event; `next_packets` is the only question.
 
-    ``target_s``: how long a packet should take. ``max_failed``: how many failures of the user's code
-    are followed up before the rest of a packet, a file, or (`hopeless`) everything is given up.
+    ``target_s``: how long a packet should take. ``max_failed``: after so many failures of the user's code
+    without a success the rest of a packet, a file, or (`hopeless`) everything is given up; see `Followups`.
     ``fixed_entries`` switches adaptive sizes off. ``readers_a_host`` limits how many packets are read from
     one storage host at a time; 0 is no limit.
     """
@@ -48,7 +49,7 @@ class Packetizer:
     def __init__(
         self,
         target_s: float = 1.0,
-        max_failed: int = 10,
+        max_failed: int = 20,
         fixed_entries: int | None = None,
         readers_a_host: int = UNLIMITED,
     ) -> None:
@@ -65,9 +66,10 @@ class Packetizer:
         """Workers that failed everything they were given, each with its last failure."""
         self._started: dict[str, FileAccount] = {}
         self._again: deque[Packet] = deque()
+        self._newest_first = False
         self._workers: dict[str, WorkerState] = {}
         self._owner: dict[int, str] = {}
-        self._families: dict[int, Family] = {}
+        self._followups = Followups(max_failed)
         self._closed = False
         self._numbers = 0
         self._largest = FIRST_ENTRIES
@@ -132,7 +134,7 @@ class Packetizer:
 
     def _blame(self, packet: Packet, known: Failure | None) -> None:
         """Workers died of this packet: find the entries that kill, at the price of a worker a step."""
-        family = self._families.setdefault(packet.family, Family())
+        family = self._followups.of(packet.family)
         family.kills += packet.losses if packet.family == packet.number else 1
         failure = known or Failure(f"{family.kills} workers died while they processed it")
         if (
@@ -218,7 +220,10 @@ class Packetizer:
         return self._sources.rank(self._places.get(lfn, ANYWHERE), state.host, state.site)[0]
 
     def _next_packet(self, worker: str, state: WorkerState, budget: int) -> Packet | None:
-        for index, packet in enumerate(self._again):
+        self._newest_first = not self._newest_first
+        order = range(len(self._again))
+        for index in reversed(order) if self._newest_first else order:
+            packet = self._again[index]
             avoided = packet.avoid == worker and self._others(worker)
             if not avoided and not (packet.alone and state.outstanding):
                 del self._again[index]
@@ -295,8 +300,7 @@ class Packetizer:
         entries = self._learn_entries(packet, stats.file_entries).entries
         self.ledger.done(self.ledger.files[packet.lfn], entries, stats.read_bytes)
         self._successes += 1
-        if packet.family in self._families:
-            self._families[packet.family].successes += 1
+        self._followups.succeeded(packet.family)
         self._largest = max(self._largest, entries)
         self._measure(worker, packet, entries, stats)
         return True
@@ -315,25 +319,19 @@ class Packetizer:
             self._do_again(replace(actual, troubles=1, avoid=worker))
             return True
         account = self.ledger.files[packet.lfn]
-        family = self._families.setdefault(packet.family, Family())
         account.failures += 1
-        family.failures += 1
         self._failures += 1
-        if actual.entries > 1 and self._worth_halving(family):
+        to_halve = self._followups.failed(packet.family, self.ledger.entries_done)
+        if actual.entries > 1 and to_halve:
             middle = (actual.start + actual.stop) // 2
             for start, stop in ((actual.start, middle), (middle, actual.stop)):
                 self._do_again(self._packet(packet.lfn, start, stop, packet.family))
         else:
-            family.listed += 1
-            self._list_failed(actual, failure)
+            self._list_failed(actual, self._followups.unsought(failure) if actual.entries > 1 else failure)
         if account.failures >= self.max_failed and not account.successes:
-            self._put_aside_file(account, failure)
+            self._put_aside_file(account, self._followups.untried(failure))
         self._judge(failure)
         return True
-
-    def _worth_halving(self, family: Family) -> bool:
-        hopeless = family.failures >= self.max_failed and not family.successes
-        return not hopeless and family.listed < self.max_failed and len(self._families) <= self.max_failed
 
     def unreadable(self, packet: Packet, failure: Failure) -> bool:
         """The file could not be read: once more by another worker, then it is put aside."""
@@ -445,7 +443,10 @@ class Packetizer:
     # Giving up
 
     def _do_again(self, packet: Packet, urgent: bool = False) -> None:
-        """Halves queue up behind each other, so that a good one is met soon."""
+        """Halves queue up behind each other, and are taken from either end: so a good one is met soon.
+
+        From the front come all parts of what failed, from the end ever smaller ones.
+        """
         put_aside = self.ledger.files[packet.lfn].put_aside
         if put_aside:
             self._put_aside(packet, put_aside)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from vse.analysis import processors_rdataframe as rdataframe
@@ -28,8 +29,21 @@ def process_events(script: Script, events: Any, dataset: str = "") -> Any:
             wanted = f"add up what {script.name} returned"
             todo = 'return a dict: {"mass": ..., "pairs": ...}'
             raise BadScript(wanted, f"process(events) returned {len(output)} things without names", todo)
-        found[variation] = output
+        found[variation] = _read(output)
     if script.kind == "rdataframe":
         rdataframe.run_graphs(found)
     output = found if script.variations.names else found.popitem()[1]
     return ByDataset({dataset: output}) if dataset and script.kind != "coffea" else output
+
+
+def _read(output: Any) -> Any:
+    """Read the arrays that a script returned without looking into them: their file is closed before long."""
+    if isinstance(output, MutableMapping):
+        for key, value in output.items():
+            output[key] = _read(value)
+        return output
+    if type(output).__module__.partition(".")[0] == "awkward":
+        import awkward as ak
+
+        return ak.materialize(output)
+    return output

@@ -7,6 +7,7 @@ import traceback
 import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -20,6 +21,8 @@ KEPT_OPEN = 8
 MOST_LOOKED_AT = 20
 """Branches whose clusters are looked at."""
 MOST_CLUSTERS = 10_000
+MOST_FIELDS = 12
+"""Fields that are named where the one that was wanted is not there."""
 
 
 @dataclass(slots=True)
@@ -192,6 +195,19 @@ def is_file_trouble(error: BaseException) -> bool:
             return True
         seen = seen.__cause__ or seen.__context__
     return False
+
+
+def with_fields(failure: Failure, events: Any) -> Failure:
+    """Where the script wanted a field that is not there, say which are, the most alike first."""
+    found = re.search(r"no field (?:named )?'([^']+)'", failure.message)
+    fields = list(getattr(events, "fields", ()))
+    if found is None or not fields or found[1] in fields:
+        return failure
+    wanted = found[1].lower()
+    likeness = {name: SequenceMatcher(None, wanted, name.lower()).ratio() for name in fields}
+    nearest = sorted(fields, key=lambda name: -likeness[name])[:MOST_FIELDS]
+    more = f" and {len(fields) - MOST_FIELDS:,} more" if len(fields) > MOST_FIELDS else ""
+    return failure._replace(message=f"{failure.message} (the events have {', '.join(nearest)}{more})")
 
 
 def describe_trouble(error: BaseException) -> Failure:

@@ -14,7 +14,7 @@ from typing import Any
 from vse.analysis.fit import PeakFit
 from vse.analysis.plots import with_error
 from vse.analysis.report_effort import ideal_s, short_name
-from vse.analysis.result import AnalysisResult
+from vse.analysis.result import AnalysisResult, Progress
 
 _VERSIONS = (
     "virtual-storage-element",
@@ -82,7 +82,7 @@ class LeftOut:
         return f"1 entry of {files}" if self.entries == 1 else f"{self.entries:,} entries of {files}"
 
 
-def left_out(result: AnalysisResult) -> list[LeftOut]:
+def left_out(result: AnalysisResult | Progress) -> list[LeftOut]:
     """Return what is not in the result by its reason: files that did not come, broken ones, entries."""
     found: dict[tuple[str, str], LeftOut] = {}
     for what, files in (("did not come", result.missing), ("cannot be read", result.broken)):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from vse.analysis.ledger import FailedRange
@@ -57,6 +59,9 @@ class AnalysisResult:
     """Entries that a checkpoint of an earlier run brought; they are among those processed."""
     too_big: str = ""
     """Where the output became larger than allowed: how large, and which part. What came after is failed."""
+
+    checkpoint: Path | None = None
+    """A file that has the output until it is kept elsewhere; it is then to be removed if this is complete."""
 
     @property
     def efficiency(self) -> float | None:
@@ -151,3 +156,8 @@ class Progress:
     efforts: tuple[WorkerResult, ...] = ()
     paused: bool = False
     stopping: bool = False
+    failed: Sequence[FailedRange] = ()
+    broken: Sequence[tuple[str, str]] = ()
+    missing: Sequence[tuple[str, str]] = ()
+    hanging: Sequence[FailedRange] = ()
+    """Entries on some of which the script hangs, while it is sought on which."""

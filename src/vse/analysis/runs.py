@@ -47,7 +47,7 @@ class AnalysisOptions:
 
     dataset: str = ""
     packet_target_s: float = 1.0
-    max_failed_packets: int = 10
+    max_failed_packets: int = 20
     packet_entries: int | None = None
     strict: bool = False
     tasks_per_worker: int = 2

@@ -14,6 +14,7 @@ with the modules beside them that they import, and are loaded once for each cont
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import importlib.util
@@ -52,6 +53,16 @@ class ScriptSource(NamedTuple):
     @property
     def digest(self) -> str:
         return hashlib.sha256(f"{self.path}\0{self.text}".encode() + self.beside).hexdigest()
+
+    @property
+    def processing_digest(self) -> str:
+        """The digest of all that has a part in what `process` gives: not ``postprocess``, nor comments."""
+        module = ast.parse(self.text)
+        classes = [one for one in module.body if isinstance(one, ast.ClassDef)]
+        nodes: list[ast.Module | ast.ClassDef] = [module, *classes]
+        for node in nodes:
+            node.body = [one for one in node.body if getattr(one, "name", "") != "postprocess"]
+        return hashlib.sha256(f"{self.path}\0{ast.dump(module)}".encode() + self.beside).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from vse.analysis.reading import (
     describe_trouble,
     is_file_trouble,
     read_events,
+    with_fields,
 )
 from vse.analysis.script import Script, ScriptSource, describe, load_source
 from vse.analysis.worker_partials import Spoiled, Where, accumulate
@@ -135,7 +136,7 @@ def _run_packet(script: Script, order: Order, dataset: str) -> tuple[Answer, Any
     except Exception as error:
         return Answer(packet, "unreadable", PacketStats(0, 0.0), describe_trouble(error)), None
     stop = min(packet.stop, entries)
-    ready, output, failure, trouble = begun, None, None, False
+    ready, events, output, failure, trouble = begun, None, None, None, False
     try:
         if stop > packet.start:
             events = read_events(file, script, packet.start, stop, _metadata(order, file, dataset))
@@ -144,7 +145,7 @@ def _run_packet(script: Script, order: Order, dataset: str) -> tuple[Answer, Any
             output = process_events(script, events, order.dataset)
     except (Exception, SystemExit) as error:
         trouble = is_file_trouble(error)
-        failure = describe_trouble(error) if trouble else describe(error, script.source)
+        failure = describe_trouble(error) if trouble else with_fields(describe(error, script.source), events)
     finally:
         sight.end()
     wall_s = time.perf_counter() - begun

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vse.config.load import Loaded, load
-from vse.errors import BadRequest, BadSettings, StorageFault
+from vse.errors import BadRequest, StorageFault, cannot_read
 from vse.staging.afdsmgrd_conf import Configuration, element_of, lay_over, parse, sections_of
 
 
@@ -65,7 +65,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text("utf-8", errors="surrogateescape")
     except OSError as error:
-        raise BadSettings(f"read {path}", error.strerror or str(error)) from error
+        raise cannot_read(f"read {path}", error) from error
 
 
 def _check(site: Path, text: str, environment: Mapping[str, str], flags: Mapping[str, str]) -> Loaded:

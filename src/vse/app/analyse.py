@@ -107,7 +107,10 @@ def keep_results(
     timings: Mapping[str, float] | None = None,
     notes: Sequence[str] = (),
 ) -> list[Path]:
-    """Write histograms, plots, ``result.json`` and the report; return the paths, the report first."""
+    """Write histograms, plots, ``result.json`` and the report; return the paths, the report first.
+
+    The checkpoint of a complete result is removed once all of it is there.
+    """
     written = save(result, directory, script)
     content = ReportContent(
         title=script.title.rstrip("."),
@@ -120,7 +123,10 @@ def keep_results(
         timings=dict(timings or {}),
         notes=notes,
     )
-    return [write_report(directory / "report.html", content), *written]
+    report = write_report(directory / "report.html", content)
+    if result.checkpoint is not None and result.complete:
+        result.checkpoint.unlink(missing_ok=True)
+    return [report, *written]
 
 
 def stage_out_results(site: Site, paths: Sequence[Path], element: str, directory: str) -> list[Request]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from vse.catalogue.branch_making import BranchMaker
 from vse.catalogue.branch_records import Branch, Record
 from vse.catalogue.dumps import Bad, Row, appearing, is_branch, read, text, write
 from vse.catalogue.port import NewReplica
-from vse.errors import BadRequest, UsageError, VseError
+from vse.errors import BadRequest, UsageError, VseError, cannot_read
 from vse.model import Lfn, ReplicaState
 
 MOST_FAILED = 1_000
@@ -144,9 +145,12 @@ def _records(path: Path) -> Iterator[Record]:
                     raise _unsound(path, f"line {done + 1} is no JSON object")
                 yield record
                 done += 1
-    except (OSError, EOFError, ValueError) as error:
-        found = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise _unsound(path, f"line {done + 1}: {found}") from error
+    except OSError as error:
+        if isinstance(error, gzip.BadGzipFile):
+            raise _unsound(path, f"line {done + 1}: {error}") from error
+        raise cannot_read(f"load {path}", error) from error
+    except (EOFError, ValueError) as error:
+        raise _unsound(path, f"line {done + 1}: {error}") from error
 
 
 def _unsound(path: Path, found: str, todo: str = "") -> VseError:

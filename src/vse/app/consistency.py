@@ -20,7 +20,7 @@ from vse.app.evidence import Evidence
 from vse.app.site import Site
 from vse.catalogue.consistency import Comparison, Finding, Held, Known, Limits, Tally, Verdict
 from vse.catalogue.port import NewReplica
-from vse.errors import BadRequest, StorageFault, VseError
+from vse.errors import BadRequest, VseError, cannot_read
 from vse.model import Lfn, Located, Replica, ReplicaState
 from vse.storage.element import StorageElement
 
@@ -165,7 +165,8 @@ def _walked(element: StorageElement, base: Lfn, comparison: Comparison, checked:
 
 
 def _listed(element: StorageElement, base: Lfn, listing: Path) -> Iterator[Held]:
-    below = element.stored_path(base).rstrip("/") + "/"
+    root, below = (f"{element.stored_path(lfn).rstrip('/')}/" for lfn in (_ROOT, base))
+    first, ours = "", False
     try:
         with _opened(listing) as lines:
             for number, line in enumerate(lines, 1):
@@ -177,10 +178,20 @@ def _listed(element: StorageElement, base: Lfn, listing: Path) -> Iterator[Held]
                         f"line {number} is not a path with a size and a time: {line.strip()!r}",
                         "write each as: /path size modified (bytes, Unix seconds); '-' for what is not known",
                     )
-                if held is not None and held.path.startswith(below):
+                if held is None:
+                    continue
+                first = first or held.path
+                ours = ours or held.path.startswith(root)
+                if held.path.startswith(below):
                     yield held
     except OSError as error:
-        raise StorageFault(f"read the listing {listing}", error.strerror or str(error)) from error
+        raise cannot_read(f"read the listing {listing}", error) from error
+    if first and not ours:
+        raise BadRequest(
+            f"compare {element.name} with the listing {listing}",
+            f"no line of it is below {root}, where the element has its files; the first is of {first}",
+            "write each path as the storage has it, or name the element that the listing is of",
+        )
 
 
 def _line(words: list[str]) -> Held | None:

@@ -19,7 +19,6 @@ from vse.errors import (
     BadRequest,
     ChecksumMismatch,
     NoPlan,
-    NoSuchFile,
     NoSuchReplica,
     SizeMismatch,
     StorageError,
@@ -126,8 +125,7 @@ def _is_at(site: Site, replica: Replica, se: str) -> bool:
 def _of_path(path: Path) -> Origin:
     if not path.is_file():
         found = "it is not a file" if path.exists() else "it is not there"
-        kind = BadRequest if path.exists() else NoSuchFile
-        raise kind(f"copy {path}", found, "name a file of this machine, or an LFN")
+        raise BadRequest(f"copy {path}", found, "name a file of this machine, or an LFN")
 
     def pieces() -> Iterator[memoryview]:
         try:

@@ -28,7 +28,7 @@ from vse.model import Clock
 from vse.monitor.events import Events
 from vse.monitor.metrics import Metrics
 from vse.monitor.plugins import DatasetFigures, Monitors, Report
-from vse.monitor.process import ProcessFigures, look, resident_bytes
+from vse.monitor.process import ProcessFigures, began_s, look, resident_bytes
 from vse.staging.services import Service, Services
 from vse.staging.values import ItemState, News
 from vse.transfer.instance import new_owner
@@ -72,7 +72,7 @@ class Daemon:
         self._first = loaded.settings
         self._signature = _signature(loaded)
         self._path = loaded.root / FILE_NAME
-        self._began_s = time.monotonic()
+        self._began_s = began_s()
         self.name = new_owner()
         self.events = Events(enabled=loaded.settings.monitor.events and not quiet, service=self.name)
         self._figures = MoveFigures(metrics, clock)
@@ -122,6 +122,7 @@ class Daemon:
             self.events.tell("service.ended", kind="stager")
 
     def _generation(self, loaded: Loaded) -> Generation:
+        Site.open_existing(loaded).close()  # where its file is gone, no new and empty one takes its place
         return Generation(loaded, self._clock, self.events, self._figures, self._tell, self._chores)
 
     def _look(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from vse.catalogue.upstream_states import UpstreamState
+from vse.model.words import counted
 from vse.monitor.metrics import Family, Sample
 
 _COUNTERS: tuple[tuple[str, str, Callable[[UpstreamState], float]], ...] = (
@@ -40,7 +41,7 @@ def upstream_summary(state: UpstreamState, now_s: float) -> str:
         return ""
     words = [
         f"{100 * state.hit_rate:.1f} % of {state.hits + state.misses} answered here",
-        f"{state.queries} queries took {state.waited_s:.1f} s",
+        f"{counted(state.queries, 'query', 'queries')} took {state.waited_s:.1f} s",
     ]
     if state.stale:
         words.append(f"{state.stale} served beyond their time")

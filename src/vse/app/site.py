@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -88,7 +89,8 @@ class Site(Closing):
         except (FileNotFoundError, NotADirectoryError) as error:
             missing = next(one for one in (path, *path.parents) if one.parent.is_dir())
             found = "it is not there" if missing == path else f"there is no {missing}"
-            todo = f"mount the disk that it lies on; for a new, empty catalogue: vse init {loaded.root}"
+            again = f"vse init {shlex.quote(str(loaded.root))}"
+            todo = f"mount the disk that it lies on; for a new, empty catalogue: {again}"
             raise StorageFault(wanted, found, todo) from error
         except OSError as error:
             todo = f"let {user_name(os.geteuid())} pass the directories above it, and read it"
@@ -149,7 +151,14 @@ class Site(Closing):
     @cached_property
     def quarantine(self) -> Quarantine:
         """What failed verification."""
-        return Quarantine(self.database, self.catalogue, self.elements, self.settings.quarantine, self.clock)
+        return Quarantine(
+            self.database,
+            self.catalogue,
+            self.elements,
+            self.settings.quarantine,
+            self.clock,
+            lambda: self.pool.reservations,
+        )
 
     @cached_property
     def upstreams(self) -> dict[str, Mapped]:

@@ -16,6 +16,7 @@ from vse.staging.protection import stored_as
 from vse.storage.element import StorageElement
 
 _BATCH = 500
+_AGAIN_S = 60.0
 
 
 def chosen(names: Guarded, words: Sequence[str]) -> list[Trashed]:
@@ -97,10 +98,17 @@ def _remove_copy(site: Site, copy: Replica, guid: bytes | None) -> None:
 
 
 def tend(site: Site, stop: threading.Event, tell: Callable[[BulkResult[Trashed]], None]) -> None:
-    """Remove what has expired, every ``upkeep.expire_every_s`` until ``stop``, as the site itself."""
+    """Remove what has expired, every ``upkeep.expire_every_s`` until ``stop``, as the site itself.
+
+    Where the catalogue does not answer, it is asked again within a minute.
+    """
     names = Guarded(site.catalogue, Identity("root"))
     while not stop.is_set():
-        result = empty(site, names, names.expired(site.clock()))
+        wait_s = site.settings.upkeep.expire_every_s
+        try:
+            result = empty(site, names, names.expired(site.clock()))
+        except VseError as error:
+            result, wait_s = BulkResult(failed={"": error}), min(wait_s, _AGAIN_S)
         if result.ok or result.failed:
             tell(result)
-        stop.wait(site.settings.upkeep.expire_every_s)
+        stop.wait(wait_s)

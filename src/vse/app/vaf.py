@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +22,10 @@ from vse.elastic.pack import Pack, StateDirectory, make_pack
 from vse.elastic.server import ask
 from vse.errors import BadRequest, Denied, VseError, WorkersLost
 from vse.model import Closing
+from vse.model.words import counted
 
 READY_S = 30.0
+TELL_EVERY_S = 60.0
 _POLL_S = 0.2
 
 
@@ -135,12 +137,14 @@ class Facility:
             raise BadRequest(f"request {count} workers", "the number is negative")
         return dict(ask(self.pack(), "request", timeout_s=300.0, count=count))
 
-    def wait(self, count: int, timeout_s: float | None) -> int:
+    def wait(self, count: int, timeout_s: float | None, tell: Callable[[str], None] = lambda _: None) -> int:
         """Wait for ``count`` workers; return how many there are.
 
+        ``tell`` is called with what is waited for and why, when that changes and every `TELL_EVERY_S`.
         Raises `WorkersLost` at the timeout, and at once where no more will come; it says why.
         """
         until_s = None if timeout_s is None else time.monotonic() + timeout_s
+        told, told_at = "", 0.0
         while True:
             status = self.status()
             workers = int(status["workers"])
@@ -150,7 +154,11 @@ class Facility:
             if late or status["drained"] or status["wish"] < count:
                 waited = f"{workers} came within {timeout_s:.0f} s" if late else f"{workers} are there"
                 found = f"{waited}; {why(status, count)}"
-                raise WorkersLost(f"wait for {count} workers", found, _todo(status, count))
+                raise WorkersLost(f"wait for {counted(count, 'worker')}", found, _todo(status, count))
+            waiting = f"{workers} of {counted(count, 'worker')}; {why(status, count)}"
+            if waiting != told or time.monotonic() - told_at > TELL_EVERY_S:
+                told, told_at = waiting, time.monotonic()
+                tell(waiting)
             time.sleep(_POLL_S)
 
     def stop(self) -> None:
@@ -216,6 +224,9 @@ class ClusterWorkers(Closing):
     def _connect(self) -> Any:
         from distributed import Client, Security
 
+        from vse.analysis.cluster import hush
+
+        hush()
         address, security = self._cluster, None
         if self._cluster == "vaf":
             pack = Facility.of(self._settings).pack()
@@ -248,10 +259,15 @@ def why(status: Mapping[str, Any], count: int) -> str:
     waiting = {name: job for name, job in status["jobs"].items() if not job["running"]}
     if waiting:
         reasons = sorted({job["reason"] for job in waiting.values()} - {"", "None"})
-        return f"{len(waiting)} jobs have not begun ({', '.join(reasons) or 'no reason told yet'})"
+        begun = counted(len(waiting), "job has not begun", "jobs have not begun")
+        return f"{begun} ({', '.join(reasons) or 'no reason told yet'})"
     starting = sum(not job["joined"] for job in status["jobs"].values())
     if starting:
-        return f"{starting} jobs run and their workers have not joined yet"
+        return counted(
+            starting,
+            "job runs and its worker has not joined yet",
+            "jobs run and their workers have not joined yet",
+        )
     return str(status["remark"] or "their jobs are about to be submitted")
 
 

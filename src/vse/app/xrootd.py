@@ -7,9 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import structlog
+
 from vse.app.namespace import local_path
 from vse.app.site import Site
+from vse.app.starting import signature
 from vse.catalogue.permissions import may
+from vse.config.load import FILE_NAME
 from vse.doors.xrootd.port import Answer, Coming, Here, Name, Prepared
 from vse.doors.xrootd.redirector import Redirector
 from vse.errors import BadLfn, BadRequest, Denied, GivenUp, NoPlan, NoSuchEntry, Unsupported, VseError
@@ -36,6 +40,9 @@ ANYBODY = Identity("nobody", ("nobody",))
 """Clients do not say who they are: they see what others than owner and group may read."""
 _ROOT = ("root", "xroot", "roots", "xroots")
 _REMEMBERED = 100_000
+_LOOK_S = 0.5
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +302,7 @@ class Served:
 
     def __init__(self, site: Site, moving: bool = True) -> None:
         self._stop = threading.Event()
+        self._settings_path = site.root / FILE_NAME
         self._stager = site.stager() if moving else None
         wake = self._stager.wake if self._stager is not None else lambda: None
         settings = site.settings.doors.xrootd
@@ -302,17 +310,32 @@ class Served:
 
     def run(self, ready: Callable[[str], None]) -> None:
         """Serve until a signal or `stop`; then the stager is ended as well."""
-        if self._stager is None:
-            self.redirector.run(ready)
-            return
-        thread = threading.Thread(target=self._stager.run, args=(self._stop,), name="vse-stager")
-        thread.start()
+        threads = [threading.Thread(target=self._watch_settings, name="vse-settings", daemon=True)]
+        if self._stager is not None:
+            threads.append(threading.Thread(target=self._stager.run, args=(self._stop,), name="vse-stager"))
+        for one in threads:
+            one.start()
         try:
             self.redirector.run(ready)
         finally:
             self._stop.set()
-            self._stager.wake()
-            thread.join()
+            if self._stager is not None:
+                self._stager.wake()
+            for one in threads:
+                one.join()
+
+    def _watch_settings(self) -> None:
+        """Say in the log that vse.toml has changed: what runs here goes on as it began."""
+        before = signature(self._settings_path)
+        while not self._stop.wait(_LOOK_S):
+            now = signature(self._settings_path)
+            if now != before:
+                before = now
+                _log.warning(
+                    "settings.wait-for-restart",
+                    settings=str(self._settings_path),
+                    todo="restart vse serve xrootd: it goes on with those that it was started with",
+                )
 
     def stop(self) -> None:
         self.redirector.stop()

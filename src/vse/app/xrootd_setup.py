@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from vse.app.namespace import local_path
 from vse.app.read import fetch
@@ -20,7 +20,7 @@ from vse.app.site import Site
 from vse.app.stage import StagingJob
 from vse.app.xrootd import XrootdOpening, export_of, not_approved
 from vse.config.load import FILE_NAME
-from vse.doors.xrootd.configuration import Mode, Setup
+from vse.doors.xrootd.configuration import CONFIGURATION, Mode, Setup
 from vse.errors import BadRequest, BadSettings, GivenUp, Stalled, StorageFault, VseError
 from vse.model import FindQuery, Located
 
@@ -105,10 +105,16 @@ class Finding(NamedTuple):
 
 
 def check(site: Site, directory: Path | None, user: str) -> Iterator[Finding]:
-    """Look at all that the vMSS needs: programs, rights of ``user``, the two servers."""
+    """Look at all that the vMSS needs: programs, rights of ``user``, the two servers.
+
+    Where ``directory`` tells the mode, only at what that needs: with `redirect` xrootd runs no program of
+    ours, with `stagecmd` there is no redirector.
+    """
+    mode = _mode_of(directory)
     yield _program("xrootd", "install Debian's xrootd-server")
-    yield _program("flock", "install util-linux")
-    if directory is not None and (directory / "prepare").exists():
+    if mode != "redirect":
+        yield _program("flock", "install util-linux")
+    if mode == "stagecmd":
         yield _plugin()
     try:
         account = _account(user)
@@ -116,11 +122,21 @@ def check(site: Site, directory: Path | None, user: str) -> Iterator[Finding]:
         yield Finding(f"the user {user}", error.found, error.todo)
         return
     yield Finding(f"the user {user}", "is there")
-    yield from _rights(site, directory, account)
+    yield from _rights(site, directory, account, mode)
     door = site.settings.doors.xrootd
-    yield _server("the redirector", f"{door.host}:{door.port}", "start it: vse serve xrootd")
+    if mode != "stagecmd":
+        yield _server("the redirector", f"{door.host}:{door.port}", "start it: vse serve xrootd")
     if door.data:
         yield _server("the xrootd of doors.xrootd.data", door.data, "start it as vse xrootd config says")
+
+
+def _mode_of(directory: Path | None) -> Mode | None:
+    """Return which mode the configuration in ``directory`` was written for, where that can be told."""
+    try:
+        text = (directory / CONFIGURATION).read_text() if directory is not None else ""
+    except OSError:
+        return None
+    return next((mode for mode in get_args(Mode) if f"--mode {mode}`" in text), None)
 
 
 def _plugin() -> Finding:
@@ -137,25 +153,28 @@ def _program(name: str, todo: str) -> Finding:
     return Finding(f"the program {name}", path or "is not installed", "" if path else todo)
 
 
-def _rights(site: Site, directory: Path | None, account: pwd.struct_passwd) -> Iterator[Finding]:
+def _rights(
+    site: Site, directory: Path | None, account: pwd.struct_passwd, mode: Mode | None
+) -> Iterator[Finding]:
     """What the user must be able to read and write: xrootd is told nothing where it cannot."""
-    readable = [("the settings", site.root / FILE_NAME), ("the link tree", site.links.root)]
+    readable = [] if mode == "redirect" else [("the settings", site.root / FILE_NAME)]
+    if mode != "stagecmd":
+        readable.append(("the link tree", site.links.root))
     root = site.destination.local_path(FindQuery().base)
     if root is not None:
         readable.append((f"the storage of {site.destination.name}", root))
     for what, path in readable:
         yield _able(account, what, path, os.R_OK | (os.X_OK if path.is_dir() else 0), "read")
-    file = site.settings.database.url.removeprefix("sqlite:///")
-    if file != site.settings.database.url:
-        path = site.root / file
-        yield _able(account, "the database", path, os.R_OK | os.W_OK, "write")
-        yield _able(account, "the database's directory", path.parent, os.W_OK | os.X_OK, "write in")
+    file = None if mode == "redirect" else site.database_file
+    if file is not None:
+        yield _able(account, "the database", file, os.R_OK | os.W_OK, "write")
+        yield _able(account, "the database's directory", file.parent, os.W_OK | os.X_OK, "write in")
     if directory is not None:
         yield from _directory(directory.absolute(), account)
 
 
 def _directory(directory: Path, account: pwd.struct_passwd) -> Iterator[Finding]:
-    yield _able(account, "the configuration", directory / "xrootd.cfg", os.R_OK, "read")
+    yield _able(account, "the configuration", directory / CONFIGURATION, os.R_OK, "read")
     for name in ("adm", "run", "spool", "tree"):
         if name in ("adm", "run") or (directory / name).exists():
             yield _able(account, f"the directory {name}", directory / name, os.W_OK | os.X_OK, "write in")

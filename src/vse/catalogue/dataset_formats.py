@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
-from vse.errors import BadRequest, StorageFault
+from vse.errors import BadRequest, cannot_read
 from vse.model import Checksum
 
 FORMATS = ("jsonl", "text", "coffea", "root")
@@ -67,7 +67,7 @@ def read_list(path: Path, kind: str = "", name: str = "") -> Listing:
         if kind == "coffea":
             return _fileset(path, name)
     except OSError as error:
-        raise StorageFault(f"read {path}", error.strerror or str(error)) from error
+        raise cannot_read(f"read {path}", error) from error
     lines = {"jsonl": _json_lines, "text": _text_lines}.get(kind)
     if lines is None:
         raise BadRequest(
@@ -111,7 +111,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     except (EOFError, gzip.BadGzipFile) as error:
         raise _bad(path, number + 1, f"the file is broken ({error})") from error
     except OSError as error:
-        raise StorageFault(f"read {path}", error.strerror or str(error)) from error
+        raise cannot_read(f"read {path}", error) from error
 
 
 def _bad(path: Path, line: int, found: str) -> BadRequest:

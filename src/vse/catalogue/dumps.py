@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import difflib
 import gzip
+import os
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
-from vse.errors import BadRequest, BadSettings, StorageFault, VseError
+from vse.errors import BadRequest, BadSettings, StorageFault, VseError, cannot_read
 from vse.model import Checksum, Contents, Lfn, Located, NewFile, ReplicaState
 
 COLUMNS = (
@@ -193,8 +194,7 @@ def _csv_rows(path: Path) -> Iterator[Cells]:
         with text(path, path, "rt") as stream:
             yield from csv.reader(stream, strict=True)
     except (OSError, UnicodeDecodeError, EOFError, csv.Error) as error:
-        found = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise _unreadable(path, found) from error
+        raise _not_read(path, error) from error
 
 
 def _write_csv(stream: IO[str], files: Iterable[Located]) -> int:
@@ -234,7 +234,7 @@ def _parquet_rows(path: Path) -> Iterator[Cells]:
             for batch in file.iter_batches(_ROWS):
                 yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
     except (OSError, arrow.ArrowException) as error:
-        raise _unreadable(path, str(error).partition("\n")[0]) from error
+        raise _not_read(path, error) from error
 
 
 def _write_parquet(path: Path, files: Iterable[Located]) -> int:
@@ -263,6 +263,12 @@ def _parquet(path: Path) -> tuple[Any, Any]:
         todo = "pip install 'virtual-storage-element[parquet]', or use CSV"
         raise BadSettings(wanted, "the package pyarrow is not installed", todo) from error
     return parquet, pyarrow
+
+
+def _not_read(path: Path, error: Exception) -> VseError:
+    if isinstance(error, OSError) and error.errno:
+        return cannot_read(f"use the table {path}", OSError(error.errno, os.strerror(error.errno)))
+    return _unreadable(path, str(error).partition("\n")[0])
 
 
 def _unreadable(path: Path, found: str, todo: str = "") -> BadRequest:

@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from vse.cli.context import Json, open_site
 from vse.cli.output import directory_for, emit_json, err, out, warn_if_stale
+from vse.model.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from rich.status import Status
 
     from vse.analysis.engine import Control
     from vse.analysis.live import LivePage
@@ -26,7 +30,8 @@ if TYPE_CHECKING:
     from vse.model import DatasetQuery, Lfn
 
 CHECKPOINT = "checkpoint"
-MOST_LEFT_OUT = 50
+MOST_REASONS = 20
+MOST_PLACES = 3
 
 _Script = Annotated[
     Path, typer.Argument(help="Python: process(events), process(rdf), or a coffea processor.")
@@ -126,23 +131,24 @@ def analyse(
       vse analyse dimuon.py muons --resume results/checkpoint
       vse analyse dimuon.py muons --stage-out TIER2:/lhc/user/a/anna/dimuon
     """
-    from vse.analysis.endings import ended_as_too_big
-    from vse.analysis.script import load_script
-    from vse.app.analyse import named_queries
+    with err.status("starting"):
+        from vse.analysis.endings import ended_as_too_big
+        from vse.analysis.script import load_script
+        from vse.app.analyse import named_queries
 
-    ask = _Ask(
-        missing=_what_to_do(missing),
-        resume=_to_go_on(resume),
-        target=_target(stage_out),
-        queries=named_queries(query),
-        script=load_script(script),
-        output=output,
-        local=local,
-        cluster=cluster,
-        strict=strict,
-        live=live,
-        command=_again(script, query, cluster),
-    )
+        ask = _Ask(
+            missing=_what_to_do(missing),
+            resume=_to_go_on(resume),
+            target=_target(stage_out),
+            queries=named_queries(query),
+            script=load_script(script),
+            output=output,
+            local=local,
+            cluster=cluster,
+            strict=strict,
+            live=live,
+            command=_again(script, query, cluster),
+        )
     with open_site(context) as site:
         if ask.target:
             site.writable(ask.target.element)
@@ -202,23 +208,26 @@ def _run(site: Site, ask: _Ask) -> tuple[AnalysisResult, list[Path]]:
     """Analyse with a view of it; return the result and what was written of it, the report first."""
     from vse.analysis.engine import Control
     from vse.app.analyse import keep_results, locate_all
-    from vse.errors import StorageFull, WorkersLost
+    from vse.errors import ScriptFailed, StorageFull, WorkersLost
 
     directory_for("keep the results", ask.output)
     control = Control()
     with ExitStack() as stack:
-        workers = stack.enter_context(_workers(site, ask))
+        starting = stack.enter_context(err.status("starting"))
+        workers = stack.enter_context(_workers(site, ask, starting))
         datasets, reports = locate_all(site, ask.queries)
         for report in reports:
             warn_if_stale(report)
         page = stack.enter_context(_live_page(ask, control)) if ask.live else None
         try:
-            result = _analyse(site, ask, datasets, workers.client, control, page)
+            client = workers.client
+            starting.stop()
+            result = _analyse(site, ask, datasets, client, control, page)
             paths = keep_results(site, result, ask.script, ask.output, command=ask.command)
         except BaseException as error:
             if page is not None:
                 page.finish(None, str(error))
-            if isinstance(error, KeyboardInterrupt | WorkersLost):
+            if isinstance(error, KeyboardInterrupt | WorkersLost | ScriptFailed | OSError):
                 _say_how_to_go_on(ask)
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 todo = "make room there, or name another directory with -o"
@@ -237,14 +246,17 @@ def _say_how_to_go_on(ask: _Ask) -> None:
         err.print(f"What is done is kept. For the rest: {command}", markup=False)
 
 
-def _workers(site: Site, ask: _Ask) -> Any:
+def _workers(site: Site, ask: _Ask, starting: Status) -> Any:
     """Return a context manager: the workers, whose ``client`` is there once they are."""
     from vse.analysis.cluster import start_local
     from vse.app.vaf import ClusterWorkers
 
     if ask.cluster:
+        starting.update(f"waiting for workers of {escape(ask.cluster)}")
         return ClusterWorkers(ask.cluster, site.settings.vaf)
-    return start_local(ask.local or site.settings.analysis.workers)
+    workers = start_local(ask.local or site.settings.analysis.workers)
+    starting.update(f"starting {counted(workers.count, 'worker')}")
+    return workers
 
 
 def _live_page(ask: _Ask, control: Control) -> LivePage:
@@ -332,7 +344,8 @@ def _stage_out(site: Site, paths: list[Path], target: _Target) -> None:
         found = f"{len(failed)} of {len(requests)} did not get there"
         todo = f"the results are on this machine as well; try again: vse stage-out FILES --to {element}"
         raise RequestIncomplete(f"stage out the results to {element}", found, todo)
-    err.print(f"{len(requests)} files are at {element}, in {target.directory}.", markup=False)
+    there = f"{counted(len(requests), 'file')} {'is' if len(requests) == 1 else 'are'}"
+    err.print(f"{there} at {element}, in {target.directory}.", markup=False)
 
 
 def _tell(result: AnalysisResult, paths: list[Path], as_json: bool) -> None:
@@ -347,25 +360,29 @@ def _tell(result: AnalysisResult, paths: list[Path], as_json: bool) -> None:
 
 def tell_result(result: AnalysisResult) -> None:
     """Say what is in the result and, place by place, what is not."""
+    from vse.analysis.report import left_out
     from vse.analysis.report_effort import short_name
     from vse.cli.output import duration, size
 
     state = "[green]complete[/green]" if result.complete else "[yellow]incomplete[/yellow]"
     out.print(
-        f"{result.entries_processed:,} events of {sum(f.entries_done > 0 for f in result.files)} files in "
-        f"{duration(result.wall_s)} on {result.workers} workers ({result.rate / 1e3:,.0f} k events/s, "
+        f"{counted(result.entries_processed, 'event')} of "
+        f"{counted(sum(f.entries_done > 0 for f in result.files), 'file')} in {duration(result.wall_s)} on "
+        f"{counted(result.workers, 'worker')} ({result.rate / 1e3:,.0f} k events/s, "
         f"{size(result.read_bytes)} read): {state}"
     )
     for worker, reason in result.drained:
         err.print(f"[yellow]drained[/yellow] {short_name(worker)}: ", end="")
         err.print(reason, markup=False)
-    left_out = [*result.broken, *result.missing]
-    left_out += [(lfn_range(one.lfn, one.start, one.stop), one.failure.message) for one in result.failed]
-    for place, reason in left_out[:MOST_LEFT_OUT]:
+    reasons = left_out(result)
+    for one in reasons[:MOST_REASONS]:
+        more = len(one.places) - MOST_PLACES
+        places = one.places[:MOST_PLACES] + ([f"and {more:,} more"] if more > 0 else [])
         err.print("[yellow]left out[/yellow] ", end="")
-        err.print(f"{place}: {reason}", markup=False)
-    if len(left_out) > MOST_LEFT_OUT:
-        err.print(f"and {len(left_out) - MOST_LEFT_OUT:,} more, all of them in result.json")
+        err.print(f"{one.amount}: {one.reason}\n         {'; '.join(places)}", markup=False)
+    if len(reasons) > MOST_REASONS:
+        more_reasons = counted(len(reasons) - MOST_REASONS, "more reason")
+        err.print(f"and {more_reasons}, all of them in result.json")
 
 
 def _tell_how(result: AnalysisResult) -> None:
@@ -377,15 +394,11 @@ def _tell_how(result: AnalysisResult) -> None:
     for origin in result.origins:
         how = "over the network" if origin.remote else "on local disks"
         out.print(
-            f"  {size(origin.read_bytes)} of {origin.files} files from {origin.place}, {how}", markup=False
+            f"  {size(origin.read_bytes)} of {counted(origin.files, 'file')} from {origin.place}, {how}",
+            markup=False,
         )
     if result.efficiency is not None:
         out.print(f"  efficiency {result.efficiency:.0%} (ideal time over measured time)")
     if len(result.slowest) > 1:
         slow = result.slowest[0]
         out.print(f"  slowest file {slow.lfn}, {duration(slow.wall_s)}", markup=False)
-
-
-def lfn_range(lfn: str, start: int, stop: int) -> str:
-    """Return how a range of entries is named in messages."""
-    return f"{lfn} entry {start}" if stop - start == 1 else f"{lfn} entries {start} to {stop - 1}"

@@ -12,6 +12,7 @@ from vse.cli import bench_vaf
 from vse.cli.context import Json
 from vse.cli.helptext import Commands
 from vse.cli.output import directory_for, duration, emit_json, err, out
+from vse.model.words import counted
 
 app = Commands(help="Measure or simulate how VSE behaves; needs no site.")
 bench_vaf.add_to(app)
@@ -46,7 +47,7 @@ def staging(
     if output is not None:
         directory_for("write the simulated day", output)
     world = world_of(files, seed)
-    err.print(f"Simulating a day of {files:,} files ...", markup=False)
+    err.print(f"Simulating a day of {counted(files, 'file')} ...", markup=False)
     began_s = time.process_time()
     day = simulate(world)
     cpu_s = time.process_time() - began_s
@@ -66,7 +67,10 @@ def staging(
         told = {"done": day.done, "failed": day.failed, "attempts": day.attempts, "cpu_s": cpu_s}
         emit_json({**told, "ended_s": day.ended_s, "covered": right, "forecasts": len(day.forecasts)})
         return
-    out.print(f"{day.done:,} files came, {day.failed:,} were given up, in {day.attempts:,} attempts")
+    out.print(
+        f"{counted(day.done, 'file')} came, {counted(day.failed, 'was', 'were')} given up, "
+        f"in {counted(day.attempts, 'attempt')}"
+    )
     out.print(
         f"the queue was empty after {duration(day.ended_s)}; simulated in {duration(cpu_s)} of one core"
     )

@@ -12,6 +12,7 @@ from vse.cli.context import Json, open_site
 from vse.cli.helptext import Commands
 from vse.cli.output import emit_json, err
 from vse.model import Lfn
+from vse.model.words import counted
 
 app = Commands(help="The whole catalogue from a file, and into one.")
 _SHOWN = 10
@@ -47,7 +48,7 @@ def load(
     began_s = time.monotonic()
     with open_site(context) as site, err.status("loading") as status:
         loaded = load_catalogue(
-            site, path, skip_bad=skip_bad, tell=lambda done: status.update(f"loading: {done:,} rows")
+            site, path, skip_bad=skip_bad, tell=lambda done: status.update(f"loading: {counted(done, 'row')}")
         )
     took_s = time.monotonic() - began_s
     if as_json:
@@ -55,9 +56,9 @@ def load(
         numbers = {"rows": loaded.rows, "files": loaded.files, "others": loaded.others}
         emit_json(numbers | {"failures": loaded.failures, "failed": failed})
     else:
-        others = f" and {loaded.others:,} other names" if loaded.others else ""
-        said = f"{loaded.files:,} files{others} of {loaded.rows:,} rows loaded in {took_s:.1f} s."
-        err.print(said, markup=False)
+        others = f" and {counted(loaded.others, 'other name')}" if loaded.others else ""
+        said = f"{counted(loaded.files, 'file')}{others} of {counted(loaded.rows, 'row')} loaded"
+        err.print(f"{said} in {took_s:.1f} s.", markup=False)
         for error in list(loaded.failed.values())[:_SHOWN]:
             err.print(f"error: {error}", markup=False)
         if loaded.failures > _SHOWN:
@@ -93,4 +94,4 @@ def dump(
     with open_site(context) as site, err.status("writing") as status:
         where = Lfn.parse(base)
         rows = dump_catalogue(site, path, where, lambda done: status.update(f"writing: {done:,} done"))
-    err.print(f"{rows:,} rows written.")
+    err.print(f"{counted(rows, 'row')} written.")

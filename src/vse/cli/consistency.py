@@ -10,6 +10,7 @@ import typer
 from vse.cli.context import Json, open_site
 from vse.cli.output import emit_json, emit_lines, err, moment, out, size, table
 from vse.model import Lfn
+from vse.model.words import counted
 
 if TYPE_CHECKING:
     from vse.app.consistency import Checked
@@ -69,7 +70,7 @@ def consistency(
                 commit=commit,
                 base=where,
                 listing=listing,
-                tell=lambda phase, number: status.update(f"{phase}: {number:,} files"),
+                tell=lambda phase, number: status.update(f"{phase}: {counted(number, 'file')}"),
             )
         if as_json:
             _emit(evidence, checked)
@@ -129,7 +130,8 @@ def _show(evidence: Evidence, checked: Checked, everything: bool) -> None:
     if total > len(rows):
         err.print(f"... and {total - len(rows):,} more: see them with --all or --json")
     out.print(
-        f"{checked.se}: {tally.known:,} copies known, {tally.held:,} files held: {tally.dark:,} dark, "
+        f"{checked.se}: {counted(tally.known, 'copy', 'copies')} known, {counted(tally.held, 'file')} held: "
+        f"{tally.dark:,} dark, "
         f"{tally.lost:,} lost, {tally.differing:,} of another size, {tally.found:,} found again.",
         markup=False,
     )
@@ -143,8 +145,9 @@ def _show(evidence: Evidence, checked: Checked, everything: bool) -> None:
         err.print(f"nothing {done} done about {' and '.join(kinds)} files: {why}", markup=False)
     if checked.committed:
         out.print(
-            f"{checked.marked:,} copies marked, {checked.removed:,} dark files removed "
-            f"({size(checked.removed_bytes)}), {checked.waiting:,} dark files wait for a second look.",
+            f"{counted(checked.marked, 'copy', 'copies')} marked, {counted(checked.removed, 'dark file')} "
+            f"removed ({size(checked.removed_bytes)}), "
+            f"{counted(checked.waiting, 'dark file waits', 'dark files wait')} for a second look.",
             markup=False,
         )
     elif total:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from vse.cli.context import Json, open_site
 from vse.cli.helptext import Commands
 from vse.cli.output import emit_json, emit_lines, err, moment, out, size, table, warn_if_stale
+from vse.model.words import counted
 
 if TYPE_CHECKING:
     from vse.app.datasets import Note, Placed
@@ -189,10 +190,10 @@ class _Totals:
         }
 
     def sentence(self) -> str:
-        parts = [f"{self.files} files", size(self.size_bytes), f"{self.staged} staged"]
+        parts = [counted(self.files, "file"), size(self.size_bytes), f"{self.staged} staged"]
         if self.entries:
-            some = f" (not known of {self.uncounted} files)" if self.uncounted else ""
-            parts.insert(2, f"{self.entries} entries{some}")
+            some = f" (not known of {counted(self.uncounted, 'file')})" if self.uncounted else ""
+            parts.insert(2, f"{counted(self.entries, 'entry', 'entries')}{some}")
         if self.corrupt:
             parts.append(f"{self.corrupt} corrupt")
         if self.unknown:
@@ -241,7 +242,8 @@ def tell(dataset: Dataset, as_json: bool, *, unchanged: bool = False) -> None:
         out.print(f"{dataset.label} is {dataset.query}", markup=False)
     else:
         said = " is unchanged" if unchanged else ""
-        out.print(f"{dataset.label}{said}: {dataset.files} files, {size(dataset.size_bytes)}.", markup=False)
+        files = counted(dataset.files, "file")
+        out.print(f"{dataset.label}{said}: {files}, {size(dataset.size_bytes)}.", markup=False)
 
 
 def _row(dataset: Dataset) -> tuple[str, ...]:

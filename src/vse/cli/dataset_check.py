@@ -11,6 +11,7 @@ import typer
 from vse.cli.context import Json, open_site
 from vse.cli.dataset import Query, counting
 from vse.cli.output import emit_lines, err, out, size
+from vse.model.words import counted
 
 if TYPE_CHECKING:
     from vse.app.dataset_verification import Verdict
@@ -127,5 +128,5 @@ def _told(file: DatasetFile) -> str:
     if file.checksum:
         parts.append(str(file.checksum))
     if file.entries is not None:
-        parts.append(f"{file.entries} entries")
+        parts.append(counted(file.entries, "entry", "entries"))
     return ", ".join(parts)

@@ -13,6 +13,7 @@ import typer
 from vse.cli.context import Json, open_site
 from vse.cli.dataset import Query, counting, tell
 from vse.cli.output import emit_json, err
+from vse.model.words import counted
 
 _HELP = "jsonl, text (as ROOT's TFileCollection::AddFromFile reads it) or coffea"
 
@@ -82,7 +83,7 @@ def export(
     if as_json:
         emit_json({"path": str(output), "files": files})
     else:
-        err.print(f"{files} files in {output}", markup=False)
+        err.print(f"{counted(files, 'file')} in {output}", markup=False)
 
 
 def _to_file(path: Path, write: Callable[[IO[str]], int]) -> int:

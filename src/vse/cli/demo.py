@@ -12,6 +12,7 @@ import typer
 from vse.cli.analyse import tell_result
 from vse.cli.output import directory_for, duration, err, out, size
 from vse.errors import AlreadyExists
+from vse.model.words import counted
 
 if TYPE_CHECKING:
     from vse.demo.run import Demo, Pass
@@ -107,7 +108,8 @@ def _make_sites(run: Demo, data: Path | None, files: int, events: int, seed: int
         )
         run.make_remote(data, files, events, seed, lambda: progress.advance(task))
     out.print(
-        f"   {run.remote_files} files, {size(run.remote_bytes)}. To be honest about the distance: a query\n"
+        f"   {counted(run.remote_files, 'file')}, {size(run.remote_bytes)}. "
+        "To be honest about the distance: a query\n"
         f"   of its catalogue takes {run.link.query_latency_s * 1000:.0f} ms, the line carries "
         f"{run.link.bandwidth_bytes_per_s / 2**20:.1f} MiB/s in all\n   (the case of Torino, seed Table 4.1)."
     )
@@ -127,23 +129,25 @@ def _one_pass(run: Demo, name: str) -> Pass:
     run.wait_for_workers()
     dataset = run.begin()
     report = run.lookup_report
+    files = counted(run.found_files, "file")
     if report.queries:
         out.print(
-            f"   found {run.found_files} files: the upstream catalogue was asked {_times(report.queries)} "
-            f"({report.waited_s * 1000:.0f} ms);\n   file by file it would be {run.found_files} times"
+            f"   found {files}: the upstream catalogue was asked {_times(report.queries)} "
+            f"({report.waited_s * 1000:.0f} ms);\n   file by file it would be {_times(run.found_files)}"
         )
     else:
-        out.print(f"   found {run.found_files} files in the local cache: the upstream was not asked")
+        out.print(f"   found {files} in the local cache: the upstream was not asked")
     staging = StagingView(len(dataset.missing), dataset.missing_bytes) if dataset.missing else None
     analysing = AnalysisView(run.found_files)
     with Views(staging, analysing):
         one = run.finish(dataset, analysing.hear, staging.hear if staging else lambda _: None)
     if staging is not None:
         out.print(
-            f"   staged {len(dataset.missing)} files, {summary_of_bytes(one.staged_bytes, one.staging_s)};\n"
+            f"   staged {counted(len(dataset.missing), 'file')}, "
+            f"{summary_of_bytes(one.staged_bytes, one.staging_s)};\n"
             "   each was verified (size, adler32, tree read) before its link appeared"
         )
-    out.print(f"   {one.result.entries_processed:,} events in {duration(one.wall_s)}")
+    out.print(f"   {counted(one.result.entries_processed, 'event')} in {duration(one.wall_s)}")
     return one
 
 
@@ -194,8 +198,9 @@ def _next_steps(run: Demo) -> None:
         f"vse why {lfn}",
         f"python -c \"import uproot; print(uproot.open('vse{lfn}').classnames())\"",
         f"vse analyse {SCRIPT} '{run.query.base}/*.root' -o mine    # the script is yours to change",
-        "vse status; vse doctor",
+        "vse status",
         f"vse --site ../{run.remote_directory.name} serve    # the remote site again, without the distance",
+        "vse doctor    # in another terminal, while the remote site is there",
     ):
         out.print(f"  {command}", markup=False)
 

@@ -10,6 +10,7 @@ import typer
 
 from vse.cli.context import Json, open_site
 from vse.cli.output import byte_progress, directory_for, emit_lines, out, size
+from vse.model.words import counted
 
 
 def add_to(app: typer.Typer) -> None:
@@ -63,4 +64,6 @@ def get(
     elif len(found) == 1:
         out.print(f"{directory / found[0].entry.lfn.name}  {size(total)}", markup=False)
     else:
-        out.print(f"{len(found)} files in {directory}: {summary_of_bytes(total, wall_s)}", markup=False)
+        out.print(
+            f"{counted(len(found), 'file')} in {directory}: {summary_of_bytes(total, wall_s)}", markup=False
+        )

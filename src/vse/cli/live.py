@@ -12,6 +12,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from vse.cli.output import byte_progress, duration, err, event_progress, event_rate, size
+from vse.model.words import counted
 from vse.staging.values import FileFailed, FileStaged, LinkRefused, Moved, News
 
 if TYPE_CHECKING:
@@ -47,11 +48,11 @@ class StagingView:
                 self._staged.add(news.lfn)
             elif isinstance(news, FileFailed):
                 self._bytes.pop(news.lfn, None)
-                kind = "[red]given up[/red]" if news.final else "[yellow]will try again[/yellow]"
-                err.print(f"{kind}", end=" ")
+                kind = "[red]given up[/red]:" if news.final else "[yellow]will try again[/yellow]:"
+                err.print(kind, end=" ")
                 err.print(str(news.error), markup=False)
             elif isinstance(news, LinkRefused):
-                err.print("[yellow]no link[/yellow]", end=" ")
+                err.print("[yellow]no link[/yellow]:", end=" ")
                 err.print(str(news.error), markup=False)
             self.progress.update(
                 self._task,
@@ -95,7 +96,7 @@ class AnalysisView:
             description=state,
             total=round(news.entries_expected * still_to_come) or None,
             completed=news.entries_done,
-            events=f"{news.entries_done:,} events",
+            events=counted(news.entries_done, "event"),
             rate=f"{event_rate(news.rate)}, {size(byte_rate)}/s",
         )
         self._workers = self._lines(news)
@@ -111,17 +112,16 @@ class AnalysisView:
         for one in known[:MOST_WORKERS]:
             state = one.drained or ("gone" if one.left_s is not None else "")
             speed = event_rate(rates.get(one.name, 0.0))
-            packets = "packet" if one.failures == 1 else "packets"
-            failures = f"{one.failures} {packets} failed" if one.failures else ""
+            failures = f"{counted(one.failures, 'packet')} failed" if one.failures else ""
             lines.add_row(
                 f"  {short_name(one.name)}",
-                f"{one.entries:,} events",
+                counted(one.entries, "event"),
                 state or speed,
                 size(one.read_bytes),
                 failures,
             )
         if len(known) > MOST_WORKERS:
-            lines.add_row(f"  and {len(known) - MOST_WORKERS} more workers")
+            lines.add_row(f"  and {counted(len(known) - MOST_WORKERS, 'more worker')}")
         return lines
 
     @property

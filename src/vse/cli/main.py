@@ -8,7 +8,7 @@ import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -221,9 +221,19 @@ def _as_usage_error(error: Exception) -> int | None:
     """Let the command-line library show its own kind of error; return its exit code."""
     show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
     if callable(show) and isinstance(code, int):
+        _say_what_was_given(error)
         show()
         return code
     return None
+
+
+def _say_what_was_given(error: Any) -> None:
+    """Complete what is said of a value that cannot be one."""
+    reasons = getattr(error.__cause__, "errors", None)  # pydantic's
+    if callable(reasons) and isinstance(getattr(error, "message", None), str):
+        first = reasons()[0]
+        said = first["msg"].partition(", unable to parse")[0]
+        error.message = f"{said}, not {str(first.get('input'))!r}"
 
 
 def _show(error: Exception) -> None:

@@ -10,6 +10,7 @@ from vse.cli.context import AtElement, Json, open_site
 from vse.cli.output import emit_json, emit_lines, err, moment, out, table
 from vse.cli.spans import span_s
 from vse.model import DatasetQuery, Identity
+from vse.model.words import counted
 
 if TYPE_CHECKING:
     from vse.app.site import Site
@@ -55,7 +56,8 @@ def pin(
     if as_json:
         emit_json({"element": element, "pinned": number})
     else:
-        out.print(f"{number} files stay at {element} {f'for {duration}' if duration else 'until vse unpin'}.")
+        stay = counted(number, "file stays", "files stay")
+        out.print(f"{stay} at {element} {f'for {duration}' if duration else 'until vse unpin'}.")
 
 
 def _list(site: Site, *, as_json: bool) -> None:

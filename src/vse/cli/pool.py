@@ -10,6 +10,7 @@ from vse.cli.context import Json, Limit, open_site
 from vse.cli.helptext import Commands
 from vse.cli.output import emit_json, emit_lines, err, moment, out, size, table
 from vse.errors import BadRequest
+from vse.model.words import counted
 
 if TYPE_CHECKING:
     from vse.app.pool import Tended
@@ -186,7 +187,8 @@ def replicate(context: typer.Context, dry_run: _DryRun = False, as_json: Json = 
     verb = "would be asked for" if dry_run else "asked for"
     for one, place in asked.plan.copies:
         out.print(
-            f"{verb}: {one.lfn} at {place}, read {one.reads} times, {size(one.size_bytes)}", markup=False
+            f"{verb}: {one.lfn} at {place}, read {counted(one.reads, 'time')}, {size(one.size_bytes)}",
+            markup=False,
         )
     for one, place in asked.plan.left_out:
         out.print(f"no budget left today: {one.lfn} at {place}, {size(one.size_bytes)}", markup=False)
@@ -220,7 +222,8 @@ def tell(news: Tended) -> None:
     elif isinstance(what, Synced):
         err.print(f"{news.element}: {_in_words(what)}", markup=False)
     elif isinstance(what, Asked):
-        err.print(f"{len(what.requests)} files that are read often are copied", markup=False)
+        files = counted(len(what.requests), "file that is read often is", "files that are read often are")
+        err.print(f"{files} copied", markup=False)
     elif isinstance(what, ClockJumped):
         err.print(f"the clock was set by {what.by_s:.0f} s: no file is thrown away for now", markup=False)
     else:
@@ -243,10 +246,10 @@ def _show_round(one: Round, *, dry_run: bool) -> None:
 
 def _in_words(synced: Synced) -> str:
     changed = (
-        f"{synced.added} files added, {synced.resized} resized, {synced.removed} removed, "
+        f"{counted(synced.added, 'file')} added, {synced.resized} resized, {synced.removed} removed, "
         f"{synced.vanished} forgotten that the storage has lost"
     )
-    return f"{changed}; {synced.after.files} files, {size(synced.after.size_bytes)}"
+    return f"{changed}; {counted(synced.after.files, 'file')}, {size(synced.after.size_bytes)}"
 
 
 def _state_as_dict(one: PoolState) -> dict[str, Any]:

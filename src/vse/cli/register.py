@@ -11,6 +11,7 @@ from vse.cli.context import Json, open_site
 from vse.cli.output import byte_progress, emit_json, err, out
 from vse.errors import BadRequest
 from vse.model import BulkResult, Lfn, Trashed
+from vse.model.words import counted
 
 if TYPE_CHECKING:
     from vse.app.site import Site
@@ -57,7 +58,7 @@ def register(
     if as_json:
         emit_json({"ok": sorted(result.ok), "failed": {lfn: e.to_dict() for lfn, e in result.failed.items()}})
     else:
-        out.print(f"{len(result.ok)} files registered at {element.name}.", markup=False)
+        out.print(f"{counted(len(result.ok), 'file')} registered at {element.name}.", markup=False)
     for error in list(result.failed.values())[1:]:
         err.print(f"error: {error}", markup=False)
     for error in result.failed.values():

@@ -10,6 +10,7 @@ from vse.cli.context import Json, open_site
 from vse.cli.output import emit_lines, err, size, table
 from vse.errors import BadRequest
 from vse.model import Space
+from vse.model.words import counted
 
 if TYPE_CHECKING:
     from vse.app.site import Site
@@ -86,7 +87,7 @@ def _expire(site: Site, element: StorageElement) -> None:
     from vse.app.volumes import expire
 
     done = expire(site, element)
-    err.print(f"{len(done.ok)} expired files erased, {size(sum(done.ok.values()))}", markup=False)
+    err.print(f"{counted(len(done.ok), 'expired file')} erased, {size(sum(done.ok.values()))}", markup=False)
     for error in done.failed.values():
         err.print(str(error), markup=False)
 
@@ -100,7 +101,7 @@ def _recount(element: StorageElement) -> None:
             if one.before_bytes == one.found.size_bytes
             else f" (the account said {size(one.before_bytes)})"
         )
-        found = f"{one.volume}: {one.found.files} files, {size(one.found.size_bytes)}{was}"
+        found = f"{one.volume}: {counted(one.found.files, 'file')}, {size(one.found.size_bytes)}{was}"
         err.print(found, markup=False)
 
 

@@ -16,6 +16,7 @@ from vse.cli.output import err, out, size
 from vse.cli.serve_stager import build_daemon, built_when_right, told, until_told
 from vse.errors import BadRequest
 from vse.model import BulkResult, Trashed
+from vse.model.words import counted
 
 if TYPE_CHECKING:
     from vse.app.daemon import Daemon
@@ -121,7 +122,8 @@ def _tend(site: Site, stop: threading.Event) -> None:
     def tell(name: str, result: BulkResult[int]) -> None:
         if result.ok:
             size_bytes = sum(result.ok.values())
-            err.print(f"{name}: {len(result.ok)} expired files erased, {size(size_bytes)}", markup=False)
+            files = counted(len(result.ok), "expired file")
+            err.print(f"{name}: {files} erased, {size(size_bytes)}", markup=False)
         for error in result.failed.values():
             err.print(f"{name}: {error}", markup=False)
 

@@ -86,16 +86,13 @@ def built_when_right(
 def build_daemon(context: typer.Context, site: Site, chores: Sequence[Chore]) -> Daemon:
     """Return the staging daemon of a site, whose figures are among those of ``site``."""
     from vse.app.daemon import Daemon
-    from vse.app.site import Site
     from vse.config.load import load, parse_flags
 
     asked: Context = context.obj
     path, flags, environment = settings_path(context), parse_flags(asked.flags), dict(os.environ)
 
     def reread() -> Loaded:
-        loaded = load(path, environment, flags)
-        Site.open_existing(loaded).close()
-        return loaded
+        return load(path, environment, flags)
 
     people = sys.stderr.isatty()
     tell: Callable[[News], None] = tell_people if people else lambda _: None

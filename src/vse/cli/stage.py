@@ -10,6 +10,7 @@ import typer
 
 from vse.cli.context import Json, open_site
 from vse.cli.output import emit_json, err, out
+from vse.model.words import counted
 
 if TYPE_CHECKING:
     from vse.app.stage import StagingJob
@@ -91,13 +92,16 @@ def _say_what_came(job: StagingJob, final: RequestStatus, took_s: float, links: 
         err.print(f"[red]failed[/red] {broken.lfn}: ", end="")
         err.print(str(broken.error), markup=False)
     out.print(
-        f"{final.here_files} of {final.total_files} files are here; moved "
+        f"{final.here_files} of {counted(final.total_files, 'file is', 'files are')} here; moved "
         f"{summary_of_bytes(job.moved_bytes, took_s)}. Links: {links}"
     )
 
 
 def _say_what_waits(job: StagingJob, final: RequestStatus, held: bool) -> None:
-    request, files = final.request.id, f"{job.waiting_files} files to come, {final.here_files} here"
+    request, files = (
+        final.request.id,
+        f"{counted(job.waiting_files, 'file')} to come, {final.here_files} here",
+    )
     if held:
         said = f"Request {request} waits for approval: {files}. Look with: vse request show {request}"
     else:

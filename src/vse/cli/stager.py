@@ -86,12 +86,12 @@ def import_afdsmgrd(
     """
     from vse.app.afdsmgrd import plan_import
     from vse.app.afdsmgrd import write as write_import
-    from vse.config.load import parse_flags
+    from vse.config.load import parse_flags, without_secrets
 
     asked: Context = context.obj
     site = settings_path(context)
     plan = plan_import(conf, site, element, dict(os.environ), parse_flags(asked.flags))
-    out.print(plan.diff.rstrip("\n") or f"{site} says all of it already.", markup=False)
+    out.print(without_secrets(plan.diff).rstrip("\n") or f"{site} says all of it already.", markup=False)
     for note in plan.notes:
         err.print(f"note: {note}", markup=False)
     if write and plan.diff:

@@ -13,6 +13,7 @@ import typer
 from vse.cli.context import Json, open_site
 from vse.cli.output import duration, emit_json, emit_lines, err, moment, out, size, size_of, table
 from vse.cli.stager import show_troubles
+from vse.model.words import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -101,8 +102,10 @@ def _watch(site: Site, request: int | None, every_s: float, as_json: bool) -> No
                 emit_lines(map(as_dict, now))
             elif live is not None:
                 live.update(drawn(now), refresh=True)
-            else:
+            elif now:
                 emit_rows(now)
+            else:
+                err.print("No open requests.")
             if all(one.request.is_over for one in now):
                 return
             time.sleep(every_s)
@@ -134,7 +137,7 @@ def _lines(one: RequestStatus) -> Iterator[RenderableType]:
     head = Text(f"{request.id:>5}  ", no_wrap=True, overflow="ellipsis")
     head.append(str(request.state), _COLOURS.get(str(request.state), ""))
     if failed:
-        head.append(f", {failed} {'file' if failed == 1 else 'files'} failed", "red")
+        head.append(f", {counted(failed, 'file')} failed", "red")
     yield head.append(f"  {request.owner}  {request.query}")
     here = min(one.here_bytes, one.total_bytes)
     bar = ProgressBar(max(one.total_bytes, 1), here, 10, complete_style="blue", finished_style="green")
@@ -143,7 +146,7 @@ def _lines(one: RequestStatus) -> Iterator[RenderableType]:
     grid.add_row(
         "   ",
         bar,
-        f"{one.here_files}/{one.total_files} files",
+        f"{one.here_files}/{counted(one.total_files, 'file')}",
         size_of(one.here_bytes, one.total_bytes),
         f"{size(one.rate_bytes_s)}/s" if moves else "",
         "" if one.eta is None and one.note else _when(one),
@@ -206,7 +209,7 @@ def _show(status: RequestStatus) -> None:
     out.print(f"  files    {parts or 'none'}; {size(status.here_bytes)} of {size(status.total_bytes)} here")
     if status.running:
         rate = f" at {size(status.rate_bytes_s)}/s" if status.rate_bytes_s else ""
-        out.print(f"  moving   {status.running} files{rate}")
+        out.print(f"  moving   {counted(status.running, 'file')}{rate}")
     if status.eta is not None:
         out.print(f"  expected {expected(status.eta)}")
     if status.note:

@@ -10,6 +10,7 @@ import typer
 from vse.cli.context import Json, open_site
 from vse.cli.helptext import Commands
 from vse.cli.output import emit_json, emit_lines, err, moment, out, table
+from vse.model.words import counted
 
 if TYPE_CHECKING:
     from vse.app.site import Site
@@ -153,7 +154,7 @@ def retry(context: typer.Context, upstream: Name = None, as_json: Json = False) 
         if as_json:
             emit_json({"queued": queued, "told": told})
         else:
-            out.print(f"{told} of {queued} copies told")
+            out.print(f"{told} of {counted(queued, 'copy', 'copies')} told")
         if told < queued:
             if not as_json:
                 err.print("Why not the others: vse upstream registrations", markup=False)

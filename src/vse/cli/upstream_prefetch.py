@@ -9,6 +9,7 @@ import typer
 
 from vse.cli.context import Json, open_site
 from vse.cli.output import duration, emit_json, out, size
+from vse.model.words import counted
 
 
 def add_to(app: typer.Typer) -> None:
@@ -37,6 +38,9 @@ def prefetch(
             emit_json(asdict(done))
             return
         asked = (
-            f"{done.queries} queries took {duration(done.waited_s)}" if done.queries else "nobody was asked"
+            f"{counted(done.queries, 'query', 'queries')} took {duration(done.waited_s)}"
+            if done.queries
+            else "nobody was asked"
         )
-        out.print(f"{done.files} files of {size(done.size_bytes)} are known here; {asked}.")
+        verb = "is" if done.files == 1 else "are"
+        out.print(f"{counted(done.files, 'file')} of {size(done.size_bytes)} {verb} known here; {asked}.")

@@ -8,10 +8,12 @@ import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from vse.cli.context import Context, Json, settings_path
 from vse.cli.helptext import Commands
 from vse.cli.output import emit_json, err, out, table
+from vse.model.words import counted
 
 if TYPE_CHECKING:
     from vse.app.vaf import Facility
@@ -68,7 +70,9 @@ def status(context: typer.Context, as_json: Json = False) -> None:
     if as_json:
         emit_json(told)
         return
-    out.print(f"{told['workers']} workers of {told['wish']} at {told['address']} on {told['batch']}")
+    out.print(
+        f"{counted(told['workers'], 'worker')} of {told['wish']} at {told['address']} on {told['batch']}"
+    )
     jobs = [
         (name, "working" if job["joined"] else "starting" if job["running"] else "waiting", job["reason"])
         for name, job in told["jobs"].items()
@@ -90,7 +94,8 @@ def request(context: typer.Context, count: _Many) -> None:
       vse vaf request 20
     """
     told = facility(context).request(count)
-    out.print(f"{told['wish']} workers asked for, {told['workers']} are there.")
+    there = counted(told["workers"], "is", "are")
+    out.print(f"{counted(told['wish'], 'worker')} asked for, {there} there.")
 
 
 @app.command("count")
@@ -131,13 +136,22 @@ def wait(
         typer.Option(help="Give up after so many seconds, and say why.", min=0, metavar="SECONDS"),
     ] = None,
 ) -> None:
-    """Wait until there are COUNT workers.
+    """Wait until there are COUNT workers; what they wait for is told meanwhile.
 
     Example:
 
       vse vaf wait 5 --timeout 600
     """
-    out.print(f"{facility(context).wait(count, timeout)} workers are there.")
+    with err.status("looking") as shown:
+
+        def tell(waiting: str) -> None:
+            if err.is_terminal:
+                shown.update(escape(waiting))
+            else:
+                err.print(waiting, markup=False)
+
+        there = facility(context).wait(count, timeout, tell)
+    out.print(f"{counted(there, 'worker is', 'workers are')} there.")
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
 import typing
@@ -20,6 +21,7 @@ from vse.config.sections import Key, Tree
 from vse.config.settings import ElementSettings, ProtocolSettings, Settings, VolumeSettings
 from vse.config.toml_lines import lines_of
 from vse.errors import BadSettings, NoSuchSite
+from vse.model.identity import user_name
 
 FILE_NAME = "vse.toml"
 SITE_VARIABLE = "VSE_SITE"
@@ -27,7 +29,9 @@ _PREFIX = "VSE_"
 _NOT_SETTINGS = {SITE_VARIABLE, "VSE_DEBUG"}
 _HIDDEN = {"Name", "Section", "Protocols"}
 _RESOLVED = {"Name", "name", "BaseSE", "Alias"}
-_PASSWORD = re.compile(r"://[^/@]*@")
+_USER = re.compile(r"://[^/@]*@")
+_PASSWORD = re.compile(r"(://[^/@:\s]*):[^/@\s]*@")
+_LINE = re.compile(r"(?P<before>^[ +-]*(?P<key>[\w\"'-]+)\s*=\s*)(?P<value>\S.*)$", re.MULTILINE)
 _SECRET = re.compile(r"secret|passw|token|credential|access_?key|^key$", re.IGNORECASE)
 
 
@@ -115,8 +119,12 @@ def _read(path: Path) -> tuple[Tree, dict[Key, str]]:
     try:
         text = path.read_text(encoding="utf-8")
         return tomllib.loads(text), {key: f"{path}:{line}" for key, line in lines_of(text).items()}
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadSettings(f"read the settings {path}", str(error)) from error
+    except OSError as error:
+        todo = f"let {user_name(os.geteuid())} read it, or name another site with --site"
+        raise BadSettings(f"read the settings {path}", error.strerror or str(error), todo) from error
+    except UnicodeDecodeError as error:
+        found = f"it is no text in UTF-8 ({error.reason} at byte {error.start})"
+        raise BadSettings(f"read the settings {path}", found, "write it in UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise BadSettings(f"read the settings {path}", f"not valid TOML: {error}") from error
 
@@ -184,7 +192,20 @@ def shown(key: Key, value: Any) -> str:
     free = "Options" in key[3:-1] or key[:2] == ("monitor", "plugins")
     if isinstance(value, SecretStr) or (free and _SECRET.search(key[-1])):
         return "***"
-    return _toml_value(_PASSWORD.sub("://***@", value) if free and isinstance(value, str) else value)
+    if isinstance(value, str):
+        value = _USER.sub("://***@", value) if free else _PASSWORD.sub(r"\1:***@", value)
+    return _toml_value(value)
+
+
+def without_secrets(text: str) -> str:
+    """Return lines of a vse.toml, or of a difference of two, to be shown: ``***`` where one has a secret."""
+
+    def hidden(line: re.Match[str]) -> str:
+        key = line["key"].strip("\"'")
+        is_secret = _SECRET.search(key) and not key.lower().endswith("file")
+        return f'{line["before"]}"***"' if is_secret else line[0]
+
+    return _LINE.sub(hidden, _PASSWORD.sub(r"\1:***@", text))
 
 
 def _overlay(data: dict[str, Any], origins: dict[Key, str], parts: list[str], raw: str, origin: str) -> None:
@@ -261,7 +282,8 @@ def _explained(error: ValidationError, data: Tree, place: Callable[[Key], str]) 
     elif first["type"] == "missing":
         found, todo = f"{_dotted(key)} is missing", "add it"
     else:
-        found = f"{_dotted(key)}: {first['msg'].removeprefix('Value error, ')}"
+        said = first["msg"].removeprefix("Value error, ").partition(", unable to parse")[0]
+        found = f"{_dotted(key)}: {said}"
         given = first.get("input")
         if isinstance(given, (str, int, float, bool)) and not _SECRET.search(key[-1]):
             found += f", not {given!r}"

@@ -200,8 +200,8 @@ class AnalysisSettings(Section):
     """Local workers; 0 is one a processor."""
     packet_target_s: Positive = 1.0
     """How long a worker should take for a packet of entries."""
-    max_failed_packets: Count = 10
-    """So many packets on which the script fails are followed up to their entries."""
+    max_failed_packets: Count = 20
+    """So often a script may fail in a packet, or a file, without any success, before its rest is left out."""
     stall_s: Positive = 60.0
     """A worker that is silent for so long, and for 20 times what its work should take, loses it."""
     hang_s: Positive = 10.0

@@ -68,11 +68,21 @@ def elements_for(
 
 
 def find_element(settings: Settings, name: str) -> ElementSettings:
-    """Return a storage element by its name or another one of it; `NoSuchElement` names the nearest."""
+    """Return a storage element by its name or another one of it.
+
+    Raises `NoSuchElement`, which names the nearest one, or says what else the name is.
+    """
     element = settings.storage_elements.get(settings.aliases.get(name, name))
-    if element is None:
-        raise _unknown(settings, name, ())
-    return element
+    if element is not None:
+        return element
+    wanted = f"find the storage element {name!r}"
+    if name in settings.storage_element_groups:
+        members = ", ".join(settings.storage_element_groups[name])
+        raise NoSuchElement(wanted, f"it is a group, of {members or 'none'}", "name one of its elements")
+    if name in settings.storage_element_bases:
+        found = "it is a base: elements are made from it, it is none itself"
+        raise NoSuchElement(wanted, found, "list the elements: vse se list")
+    raise _unknown(settings, name, (), "element")
 
 
 def groups_of(settings: Settings, name: str) -> list[str]:
@@ -132,12 +142,15 @@ def _local_first(names: Iterable[str], local: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(dict.fromkeys(names), key=lambda one: one not in local))
 
 
-def _unknown(settings: Settings, name: str, above: Sequence[str]) -> NoSuchElement:
-    known = [*settings.storage_elements, *settings.aliases, *settings.storage_element_groups]
+def _unknown(
+    settings: Settings, name: str, above: Sequence[str], kind: str = "element or group"
+) -> NoSuchElement:
+    groups = settings.storage_element_groups if "group" in kind else ()
+    known = [*settings.storage_elements, *settings.aliases, *groups]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     inside = f" (in the group {above[-1]})" if above else ""
     return NoSuchElement(
-        f"find the storage element or group {name!r}{inside}",
+        f"find the storage {kind} {name!r}{inside}",
         f"the settings have these: {', '.join(known) or 'none'}",
         f"did you mean {near[0]}?" if near else "add it to [StorageElements] or [StorageElementGroups]",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import select
 import sqlite3
 import threading
@@ -21,6 +22,7 @@ from vse.db.locks import Lock
 from vse.db.prepared import driver_of
 from vse.db.sqlite_file import SqliteFile
 from vse.errors import BadSettings, DatabaseBusy, Denied, StorageFault, StorageFull, VseError
+from vse.model.identity import user_name
 
 _BUSY_TIMEOUT_S = 60
 _NO_FILE = (None, "", ":memory:")
@@ -262,6 +264,7 @@ def _prepare_sqlite(engine: sa.Engine, *, read_only: bool) -> None:
 
 
 _SQLITE_BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
+_SQLITE_UNSOUND = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
 _SQLITE_FULL = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
 _POSTGRESQL_BUSY = ("40001", "40P01", "55P03")
 _POSTGRESQL_FULL = ("53100",)
@@ -276,6 +279,12 @@ def _translated(wanted: str, error: BaseException) -> VseError:
         busy, full = code.startswith(_SQLITE_BUSY), code.startswith(_SQLITE_FULL)
         if code.startswith("SQLITE_READONLY"):
             todo = "let its file and directory be writable for those who are to use it, also to read"
+            return StorageFault(wanted, text, todo)
+        if code.startswith(_SQLITE_UNSOUND):
+            todo = "see that database.url names the right file; else put a backup of it in its place"
+            return StorageFault(wanted, text, todo)
+        if code.startswith(("SQLITE_CANTOPEN", "SQLITE_PERM")):
+            todo = f"let {user_name(os.geteuid())} read it and its directory, or choose another database.url"
             return StorageFault(wanted, text, todo)
     else:
         state = getattr(error, "sqlstate", None)

@@ -33,8 +33,15 @@ class ProcessFigures:
         return _percent(self.delta_user_s + self.delta_system_s, self.delta_wall_s)
 
 
+def began_s() -> float:
+    """Return when this process began, of the monotonic clock: what it took before its first line counts."""
+    fields = Path("/proc/self/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    lived_s = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return time.monotonic() - lived_s
+
+
 def look(began_s: float, before: ProcessFigures | None = None) -> ProcessFigures:
-    """Return the figures of now; ``began_s`` of the monotonic clock is when the service began."""
+    """Return the figures of now; ``began_s`` of the monotonic clock is when the process began."""
     virtual, resident = (int(word) for word in Path("/proc/self/statm").read_text("ascii").split()[:2])
     times, wall_s = os.times(), time.monotonic() - began_s
     last = before or ProcessFigures(0, 0, 0.0, 0.0, 0.0)

@@ -148,7 +148,9 @@ class Repository:
             self._look(path, signature, claimed)
         for path in [one for one in self._seen if one not in now]:
             del self._seen[path]
-        if claimed is not None:
+        for path in [one for one in self._unreadable if one not in now]:
+            del self._unreadable[path]
+        if claimed is not None and not self._unreadable:  # nobody knows what those name
             self._drop_unclaimed(claimed)
         self._first = False
 
@@ -165,6 +167,7 @@ class Repository:
             if self._unreadable.get(path) != signature:
                 self._unreadable[path] = signature
                 self._tell("dataset.unreadable", problem, dataset=self._name(path))
+                self._show_unreadable(path, problem)
             return
         self._unreadable.pop(path, None)
         self._seen[path] = seen
@@ -177,6 +180,12 @@ class Repository:
                 staged=one.staged,
                 corrupt=one.corrupt,
             )
+
+    def _show_unreadable(self, path: Path, problem: VseError) -> None:
+        """Say beside a list that it cannot be read, where its files are told of otherwise."""
+        row = {"url": "", "lfn": None, "state": "unreadable", "staged": False, "corrupt": False}
+        with contextlib.suppress(OSError):  # then the log alone tells
+            _status_path(path).write_text(json.dumps({**row, "error": str(problem)}) + "\n", "utf-8")
 
     def _purge(self, path: Path, seen: Seen) -> None:
         """Remove a list that is over (purgenoopds); one with failures stays, to tell of them.

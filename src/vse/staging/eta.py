@@ -6,17 +6,19 @@ within one the sources side by side, none with more slots than it has (`drain_s`
 what nobody knows: rates change, files of others overtake, a file fails and comes again. How much of each
 there was lately is known, so it is drawn from that `DRAWS` times; nine draws in ten lie below
 ``Estimate.high_s``, one in ten below ``Estimate.low_s``: the true time should lie between in four cases of
-five. Nothing measured yet is no estimate.
+five. Nothing measured yet is no estimate. Where a file is
+unlike any that was measured, the bounds span what it may cost by the file and by the byte.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from vse.staging.eta_cost import Cost, Sample, cost_of, middle
 from vse.staging.eta_flow import Work, drain_s
 from vse.transfer.lifecycle import PRIORITY, Policy
 from vse.transfer.shares import Slots
@@ -33,23 +35,9 @@ _LESS = 0.35
 _UNLIKE = 0.35
 _WORST_UNSEEN = 0.95
 _GRAIN = 1.1
-
-
-class Sample(NamedTuple):
-    """A transfer that moved ``size_bytes`` between two times (a running one: so far, until now)."""
-
-    started_s: float
-    ended_s: float
-    size_bytes: int
-    source_se: str = ""
-    created_s: float = 0.0
-    share: str = ""
-    priority: int = PRIORITY
-    failures: int = 0
-
-    @property
-    def lasted_s(self) -> float:
-        return max(self.ended_s - self.started_s, 1e-3)
+_KNOWN = 1.2
+_READINGS = (-0.75, 1.75)
+"""Three draws in ten take a cost by the file alone, three by the byte alone, and the others lie between."""
 
 
 class Rate(NamedTuple):
@@ -94,16 +82,6 @@ class Awaited(NamedTuple):
     wait_s: float = 0.0
 
 
-class Cost(NamedTuple):
-    """Seconds in a slot: for each file, and for each byte."""
-
-    file_s: float
-    byte_s: float
-
-    def of(self, files: float, size_bytes: float) -> float:
-        return files * self.file_s + size_bytes * self.byte_s
-
-
 # -- what was measured ---------------------------------------------------------------------------
 
 
@@ -127,32 +105,6 @@ def measure(samples: Sequence[Sample]) -> Rate | None:
         return None
     span_s = max(latest[0].ended_s - min(one.started_s for one in latest), 1e-3)
     return Rate(total / span_s, len(latest) / span_s)
-
-
-def cost_of(samples: Sequence[Sample]) -> Cost:
-    """Return what files cost that lasted as ``samples`` did: their sum is right, outliers do not tilt it.
-
-    Where all are of about the same size nothing tells what a byte costs from what a file does; then it is
-    all in the bytes.
-    """
-    by_size = sorted(samples, key=lambda one: one.size_bytes)
-    third = max(1, len(by_size) // 3)
-    small, large = by_size[:third], by_size[-third:]
-    small_bytes, large_bytes = _middle(one.size_bytes for one in small), _middle(o.size_bytes for o in large)
-    small_s, large_s = _middle(one.lasted_s for one in small), _middle(one.lasted_s for one in large)
-    slope, file_s = 0.0, 0.0
-    if len(by_size) >= 6 and large_bytes > 1.5 * small_bytes:
-        slope = max(0.0, (large_s - small_s) / (large_bytes - small_bytes))
-        file_s = max(0.0, small_s - slope * small_bytes)
-    elif large_bytes > 0:
-        slope = 1.0
-    if slope <= 0 and file_s <= 0:
-        file_s = 1.0
-    guess = Cost(file_s, slope)
-    scale = sum(one.lasted_s for one in by_size) / max(
-        guess.of(len(by_size), sum(one.size_bytes for one in by_size)), 1e-9
-    )
-    return Cost(file_s * scale, slope * scale)
 
 
 class _Block(NamedTuple):
@@ -236,7 +188,7 @@ class History:
             return least
         near.sort(key=lambda pair: pair[0])
         some = near[: max(10, len(near) // 8)]
-        return max(least, 1.48 * _middle(abs(change) for _, change in some))
+        return max(least, 1.48 * middle(abs(change) for _, change in some))
 
     def overtaking(
         self, awaited: Awaited, horizon_s: float, overall: float, chance: random.Random
@@ -324,18 +276,23 @@ def forecast(
     """Return when what is awaited will be there; None where nothing was measured. Same input, same answer."""
     if history is None:
         return None
-    base = _Base.of(history, awaited, slots)
+    base, least, most = _bases(history, awaited, slots)
     chance = random.Random(draws)
     parts = history.overtaking(awaited, base.wait_s, float(slots.overall), chance)
-    wait_s = base.wait_s / (1.0 - min(_middle(parts), _WORST_OVERTAKING)) if parts else base.wait_s
+    wait_s = base.wait_s / (1.0 - min(middle(parts), _WORST_OVERTAKING)) if parts else base.wait_s
     # Laplace's rule of succession: how likely what comes is like nothing in as many stretches as were seen.
     # Where one owner asked for all of it, others are not expected as much.
     unlike = min(_UNLIKE, 1.0 / (history.seen_s / (_RHYTHM * max(wait_s, 1e-3)) + 2.0))
     unlike *= 0.3 if len({one.share for one in history.done} | {awaited.share}) == 1 else 1.0
     files = sum(one.files for one in awaited.ahead)
     sigma = math.hypot(history.drift(max(base.wait_s, base.own_s)), _GRAIN / math.sqrt(files + 1.0))
+    unknown = most.wait_s + most.own_s > _KNOWN * (least.wait_s + least.own_s)
+
+    def read() -> _Base:
+        return least.towards(most, chance.uniform(*_READINGS)) if unknown else base
+
     ends_s = sorted(
-        _draw(chance, base, history, awaited, policy, _part(chance, parts, unlike), sigma)
+        _draw(chance, read(), history, awaited, policy, _part(chance, parts, unlike), sigma)
         for _ in range(draws)
     )
     low, likely, high = (ends_s[round(part * (draws - 1))] for part in (0.1, 0.5, 0.9))
@@ -345,7 +302,8 @@ def forecast(
 def remaining(history: History | None, one: Sample, size_bytes: int) -> Estimate | None:
     """Return when a running transfer of ``size_bytes`` ends that has moved what ``one`` says."""
     left = 1.0 - min(1.0, one.size_bytes / size_bytes) if size_bytes else 0.0
-    known = history.cost_from(one.source_se).of(1, size_bytes) if history else 0.0
+    cost = history.cost_from(one.source_se) if history else Cost(0.0, 0.0)
+    known, (least_s, most_s) = cost.of(1, size_bytes), cost.bounds(1, size_bytes)
     if one.size_bytes > 0 and left < 1.0:
         paced_s = one.lasted_s / (1.0 - left)
         whole_s = paced_s if not history else paced_s * (1 - left) + known * left
@@ -356,8 +314,14 @@ def remaining(history: History | None, one: Sample, size_bytes: int) -> Estimate
     spread = history.scatter if history else (0.5, 1.0, 2.0)
     quantile = [spread[round(part * (len(spread) - 1))] for part in (0.1, 0.5, 0.9)]
     likely_s = whole_s * left
-    low_s, high_s = (likely_s * min(quantile[0], 0.85), likely_s * max(quantile[2], 1.2))
+    weight = left * left if one.size_bytes > 0 else left  # its own pace counts as far as it has come
+    low_s = max(0.0, likely_s - weight * (known - least_s)) * min(quantile[0], 0.85)
+    high_s = (likely_s + weight * (most_s - known)) * max(quantile[2], 1.2)
     return Estimate(low_s, likely_s, high_s + 0.05 * whole_s)
+
+
+_Reading = Callable[[Cost, float, float], float]
+"""What so many files of so many bytes cost."""
 
 
 class _Base(NamedTuple):
@@ -367,10 +331,17 @@ class _Base(NamedTuple):
     own_s: float
     slack: float
 
+    def towards(self, other: _Base, part: float) -> _Base:
+        """Return what lies between, in logarithms: 0 or less is this one, 1 or more the other."""
+        part = min(1.0, max(0.0, part))
+        times = ((self.wait_s, other.wait_s), (self.own_s, other.own_s))
+        between = [max(one, 1e-3) ** (1 - part) * max(two, 1e-3) ** part for one, two in times]
+        return _Base(between[0] if other.wait_s else 0.0, between[1], self.slack)
+
     @classmethod
-    def of(cls, history: History, awaited: Awaited, slots: Slots) -> _Base:
-        works = _works(history, awaited.ahead, slots)
-        own_s = history.cost_from(awaited.source_se).of(1, awaited.size_bytes)
+    def of(cls, history: History, awaited: Awaited, slots: Slots, reading: _Reading) -> _Base:
+        works = _works(history, awaited.ahead, slots, reading)
+        own_s = reading(history.cost_from(awaited.source_se), 1, awaited.size_bytes)
         ahead_files = sum(one.files for one in awaited.ahead)
         overall = float(slots.overall)
         idle = min(1.0, history.slots_used / history.slots_seen)
@@ -394,11 +365,19 @@ class _Base(NamedTuple):
         return cls(max(0.0, flow_s - head_s), own_s, slack)
 
 
-def _works(history: History, ahead: Sequence[Ahead], slots: Slots) -> list[Work]:
+def _bases(history: History, awaited: Awaited, slots: Slots) -> tuple[_Base, _Base, _Base]:
+    """Return the likely one, and those of the least and of the most that files may cost."""
+    readings: tuple[_Reading, ...] = (Cost.of, lambda cost, *of: cost.bounds(*of)[0])
+    readings += (lambda cost, *of: cost.bounds(*of)[1],)
+    likely, least, most = (_Base.of(history, awaited, slots, one) for one in readings)
+    return likely, least, most
+
+
+def _works(history: History, ahead: Sequence[Ahead], slots: Slots, reading: _Reading) -> list[Work]:
     return [
         Work(
             one.priority,
-            history.cost_from(one.source_se).of(one.files, one.size_bytes),
+            reading(history.cost_from(one.source_se), one.files, one.size_bytes),
             float(min(slots.from_source(one.source_se), slots.overall)),
             one.source_se,
         )
@@ -446,11 +425,6 @@ def _draw(
             began_s = (wait_s + base.own_s) * chance.random() ** (1.0 / max(alive, 1.0))
             end_s = max(end_s, began_s + extra_s)
     return end_s
-
-
-def _middle(values: Iterable[float]) -> float:
-    ordered = sorted(values)
-    return float(ordered[len(ordered) // 2])
 
 
 def covered(true_s: Sequence[float], estimates: Sequence[Estimate]) -> float:

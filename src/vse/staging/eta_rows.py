@@ -18,11 +18,11 @@ from vse.staging.eta import (
     Awaited,
     Estimate,
     History,
-    Sample,
     forecast,
     latest_of,
     remaining,
 )
+from vse.staging.eta_cost import Sample
 from vse.staging.values import ItemState
 from vse.transfer.lifecycle import Policy, State, Transfer
 from vse.transfer.queue import Queue

@@ -30,7 +30,7 @@ from vse.errors import NoPlan, NoSuchEntry, SizeMismatch, SourceUnavailable, Sta
 from vse.model import Contents, Entry, NewFile
 from vse.staging.afdsmgrd_conf import SHARE
 from vse.storage.element import Elements
-from vse.transfer.instance import dead, name_of
+from vse.transfer.instance import dead, judged, name_of
 from vse.transfer.lifecycle import Transfer
 from vse.transfer.mover import Job, Live, MayRead, Moved, Mover
 
@@ -42,6 +42,7 @@ _TOLD_BYTES = 300
 _KILL_AFTER_S = 2.0
 """Less than a stager waits for a move that it has ended."""
 _LOOK_S = 0.05
+_LEFT_S = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +117,13 @@ class External:
         self._sources = frozenset(map(elements.name_of, settings.sources))
 
     def sweep(self) -> int:
-        """End commands whose stager was killed; return how many. Others would run beside their successors."""
+        """End commands whose stager was killed; return how many. Others would run beside their successors.
+
+        What those of other boots, containers and machines left cannot be judged, and goes when it is old:
+        who writes it still has it open.
+        """
         ended = 0
+        self._forget_old()
         for record in self._directory.glob("*.run"):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 told = json.loads(record.read_text("utf-8"))
@@ -129,6 +135,18 @@ class External:
                 record.unlink(missing_ok=True)
                 record.with_suffix(".out").unlink(missing_ok=True)
         return ended
+
+    def _forget_old(self) -> None:
+        oldest_s = time.time() - _LEFT_S
+        for path in self._directory.glob("*.*"):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                if path.suffix not in (".run", ".out") or path.stat().st_mtime >= oldest_s:
+                    continue
+                record = path.with_suffix(".run")
+                if record.exists() and judged([json.loads(record.read_text("utf-8"))["owner"]]):
+                    continue
+                record.unlink(missing_ok=True)
+                record.with_suffix(".out").unlink(missing_ok=True)
 
     def takes(self, job: Job) -> bool:
         """Whether a transfer comes by the command."""

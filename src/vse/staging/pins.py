@@ -18,6 +18,7 @@ from vse.staging.values import OPEN_REQUEST, RequestState
 LET_GO = (RequestState.CANCELLED, RequestState.REFUSED)
 """Requests that have no say any more in what stays."""
 _ROWS = 500
+_REMEMBERED_S = 86400.0
 
 
 class Pin(NamedTuple):
@@ -136,9 +137,13 @@ class Pins:
             ]
 
     def forget_expired(self) -> int:
-        """Remove the rows of pins that have expired; return how many."""
+        """Remove the rows of pins that expired a day ago; return how many.
+
+        Where the clock was set ahead for less than that, the pins hold again when it comes back.
+        """
+        long_ago_s = self._clock() - _REMEMBERED_S
         with self._database.write() as connection:
-            return connection.execute(sa.delete(pins).where(pins.c.expires_s <= self._clock())).rowcount
+            return connection.execute(sa.delete(pins).where(pins.c.expires_s <= long_ago_s)).rowcount
 
 
 def pinning(now_s: float) -> sa.ColumnElement[bool]:

@@ -13,7 +13,8 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +27,10 @@ from vse.db import Database
 from vse.db.tables_pool import quarantine
 from vse.errors import BadRequest, ChecksumMismatch, NoSuchFile, SizeMismatch, VseError, from_dict
 from vse.model import Adler32, Checksum, Clock, Lfn, Located
+from vse.staging.stager_parts import Room
 from vse.storage.contract import CHUNK_BYTES
-from vse.storage.element import Elements
+from vse.storage.element import Elements, StorageElement
+from vse.transfer import instance
 from vse.transfer.evidence import Evidence
 
 DIRECTORY = "quarantine"
@@ -57,6 +60,7 @@ class Kept(NamedTuple):
 
     def to_dict(self) -> dict[str, Any]:
         told = {**self._asdict(), "error": self.error.to_dict(), "checksum": str(self.checksum or "") or None}
+        told["adler32"] = None if self.adler32 is None else f"{self.adler32:08x}"
         return {**told, "path": str(self.path) if self.path else None}
 
 
@@ -70,12 +74,15 @@ class Quarantine:
         elements: Elements,
         settings: QuarantineSettings,
         clock: Clock = time.time,
+        room: Callable[[], Room | None] = lambda: None,
     ) -> None:
+        """``room``: where space is kept for what is released, if anywhere; asked for when needed."""
         self._database = database
         self._catalogue = catalogue
         self._elements = elements
         self._settings = settings
         self._clock = clock
+        self._room = room
 
     # -- keeping -------------------------------------------------------------------------------------
 
@@ -186,7 +193,8 @@ class Quarantine:
 
         Its bytes must be those that the catalogue tells of now: `SizeMismatch` and `ChecksumMismatch`
         where they are not, `NoSuchEntry` where it has forgotten the name, `NoSuchFile` where no bytes are
-        kept. The file stays in quarantine after any error.
+        kept, `StorageFull` or `QuotaExceeded` where it has no room. The file stays in quarantine after any
+        error. One that is there already with the same bytes is taken: a release before was killed.
         """
         wanted = f"release {kept.lfn}"
         if kept.path is None or not kept.path.is_file():
@@ -194,13 +202,32 @@ class Quarantine:
         located = self._catalogue.resolve([kept.lfn]).one(kept.lfn)
         _compare(wanted, kept, located)
         element = self._elements.get(kept.element)
-        with element.put(kept.lfn, kept.size_bytes or 0, kept.checksum, located.entry.guid) as upload:
-            for piece in _pieces(kept.path):
-                upload.write(piece)
-            upload.commit()
-        self._catalogue.add_replicas([NewReplica(kept.lfn, kept.element, source=kept.source)]).one(kept.lfn)
+        with self._keeping_space(element.name, kept, located.entry.owner):
+            if not _is_there(element, kept, located.entry.guid):
+                with element.put(kept.lfn, kept.size_bytes or 0, kept.checksum, located.entry.guid) as upload:
+                    for piece in _pieces(kept.path):
+                        upload.write(piece)
+                    upload.commit()
+            replica = NewReplica(kept.lfn, kept.element, source=kept.source)
+            self._catalogue.add_replicas([replica]).one(kept.lfn)
         self._forget([kept])
         return element.local_path(kept.lfn, located.entry.guid)
+
+    @contextmanager
+    def _keeping_space(self, element: str, kept: Kept, owner: str) -> Iterator[None]:
+        """Keep space for a file; after the block it is the file's, after an error it is free again."""
+        room = self._room()
+        if room is None:
+            yield
+            return
+        holder = instance.new_owner()
+        room.reserve(element, kept.lfn, kept.size_bytes or 0, owner, holder=holder)
+        try:
+            yield
+        except BaseException:
+            room.release(element, [kept.lfn], holder)
+            raise
+        room.turn_into_holdings(element, [kept.lfn], self._clock())
 
     # -- inside --------------------------------------------------------------------------------------
 
@@ -239,6 +266,20 @@ def _compare(wanted: str, kept: Kept, located: Located) -> None:
         raise SizeMismatch(wanted, found, todo)
     if entry.checksum is not None and entry.checksum != kept.checksum:
         raise ChecksumMismatch(wanted, f"it has {kept.checksum}; the catalogue says {entry.checksum}", todo)
+
+
+def _is_there(element: StorageElement, kept: Kept, guid: bytes | None) -> bool:
+    """Whether the element has the very bytes already under the file's name."""
+    total = Adler32()
+    try:
+        with element.open(kept.lfn, guid) as reader:
+            if reader.size_bytes != kept.size_bytes:
+                return False
+            for piece in reader.stream():
+                total.update(piece)
+    except NoSuchFile:
+        return False
+    return total.checksum == kept.checksum
 
 
 def _pieces(path: Path) -> Iterable[bytes]:

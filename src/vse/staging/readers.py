@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import sqlalchemy as sa
 
@@ -17,6 +17,7 @@ from vse.catalogue.port import Catalogue
 from vse.db import Database
 from vse.db.prepared import chunks, inserting
 from vse.db.tables_pool import holdings, readers, reads
+from vse.errors import VseError
 from vse.model import Clock, Lfn
 from vse.storage.element import Elements
 from vse.transfer import instance
@@ -24,13 +25,23 @@ from vse.transfer import instance
 _DAY_S = 86400
 _ROWS = 500
 _READING_S = 86400.0
-"""How long a reader on another machine is believed to read."""
+"""How long a reader on another machine is believed to read that does not say so again."""
+_RENEW_S = 3600.0
 
 
 class Accesses:
     """Records reads. Safe to share between threads and processes."""
 
-    def __init__(self, database: Database, catalogue: Catalogue, elements: Elements, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        catalogue: Catalogue,
+        elements: Elements,
+        clock: Clock,
+        renew_s: float = _RENEW_S,
+    ) -> None:
+        """``renew_s``: how often it is said again that files are still being read."""
+        self._renew_s = renew_s
         self._database = database
         self._elements = elements
         self._catalogue = catalogue
@@ -88,11 +99,23 @@ class Accesses:
         for some in chunks(values, _ROWS):
             with self._database.write() as connection:
                 connection.execute(sa.insert(readers), some)
+        over = threading.Event()
+        renewing = threading.Thread(target=self._renew, args=(holder, over), name="vse-reading", daemon=True)
+        renewing.start()
         try:
             yield
         finally:
+            over.set()
+            renewing.join()
             with self._database.write() as connection:
                 connection.execute(sa.delete(readers).where(readers.c.holder == holder))
+
+    def _renew(self, holder: str, over: threading.Event) -> None:
+        """Say again and again that a reader lives, until it is over."""
+        ours = sa.update(readers).where(readers.c.holder == holder)
+        while not over.wait(self._renew_s):
+            with suppress(VseError, sa.exc.SQLAlchemyError), self._database.write() as connection:
+                connection.execute(ours.values(until_s=self._clock() + _READING_S))  # else the next time
 
     def forget_dead(self) -> None:
         """Remove what readers left that are gone."""
@@ -100,7 +123,8 @@ class Accesses:
             holders = [one for (one,) in connection.execute(sa.select(readers.c.holder).distinct())]
         if not holders:
             return
-        gone = sa.or_(readers.c.holder.in_(instance.dead(holders)), readers.c.until_s < self._clock())
+        late = sa.and_(readers.c.until_s < self._clock(), readers.c.holder.not_in(instance.judged(holders)))
+        gone = sa.or_(readers.c.holder.in_(instance.dead(holders)), late)
         with self._database.write() as connection:
             connection.execute(sa.delete(readers).where(gone))
 
@@ -120,12 +144,14 @@ def _touch(element: str) -> sa.Update:
 
 def reading_now(connection: sa.Connection, element: str, lfns: Sequence[Lfn], now_s: float) -> set[Lfn]:
     """Return those of the files that a living process has said it reads."""
-    query = sa.select(readers.c.lfn, readers.c.holder).where(
-        readers.c.element == element, readers.c.lfn.in_(lfns), readers.c.until_s >= now_s
+    query = sa.select(readers.c.lfn, readers.c.holder, readers.c.until_s).where(
+        readers.c.element == element, readers.c.lfn.in_(lfns)
     )
     rows = connection.execute(query).all()
-    gone = set(instance.dead({row.holder for row in rows}))
-    return {Lfn(row.lfn) for row in rows if row.holder not in gone}
+    holders = {row.holder for row in rows}
+    gone, seen = set(instance.dead(holders)), set(instance.judged(holders))
+    late = {row.holder for row in rows if row.until_s < now_s} - seen
+    return {Lfn(row.lfn) for row in rows if row.holder not in gone | late}
 
 
 class Noted:

@@ -46,7 +46,7 @@ def update_request(connection: sa.Connection, request_id: int, **values: Any) ->
 
 def unknown(request_id: int) -> BadRequest:
     return BadRequest(
-        f"find request {request_id}", "there is no such request", "see them all with 'vse request list'"
+        f"find request {request_id}", "there is no such request", "see them all with 'vse request list --all'"
     )
 
 

@@ -1,8 +1,9 @@
 """Space that is kept for a file before its first byte moves, so that no limit is ever passed.
 
 A reservation is a row, counted in the accounts in the same transaction that looks at the limits. Whatever
-dies, its rows are found and freed: those of a process that is gone at once, those of other machines when
-their time is over and no transfer of the file runs.
+dies, its rows are found and freed: those of a process that is gone at once, those of other machines (and of
+this one before it was started anew) when the transfer of the file has ended for a while, or when their time
+is over and no transfer of the file runs.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ from vse.staging.capacity import Bound, Capacity
 from vse.staging.quotas import ANY, limit_of, limits_at
 from vse.staging.values import OPEN_REQUEST
 from vse.transfer import instance
-from vse.transfer.lifecycle import State
+from vse.transfer.lifecycle import ENDED, State
 
 _HELD_S = 86400.0
 """How long a process on another machine is believed to be at it, where no running transfer says so."""
+_NOTICED_S = 900.0
+"""After so long whoever moved a file has noticed that its transfer was cancelled or given up."""
 
 
 class Shortage(NamedTuple):
@@ -156,13 +159,18 @@ class Reservations:
             query = sa.select(reservations.c.holder).where(of_element).distinct()
             holders = [holder for (holder,) in connection.execute(query)]
         gone, known = instance.dead(holders), instance.judged(holders)
-        runs = sa.exists().where(
-            transfers.c.lfn == reservations.c.lfn,
-            transfers.c.destination == reservations.c.element,
-            transfers.c.state == State.RUNNING,
+        now_s, until_s = self._clock(), reservations.c.until_s
+        moves = sa.and_(
+            transfers.c.lfn == reservations.c.lfn, transfers.c.destination == reservations.c.element
         )
-        late = sa.and_(reservations.c.until_s < self._clock(), reservations.c.holder.not_in(known))
-        dead = sa.or_(reservations.c.holder.in_(gone), sa.and_(late, ~runs))
+        runs = sa.exists().where(moves, transfers.c.state == State.RUNNING)
+        over = sa.exists().where(
+            moves, transfers.c.state.in_(ENDED), transfers.c.finished_s < now_s - _NOTICED_S
+        )
+        late = sa.and_(until_s < now_s, ~runs)
+        settled = sa.and_(until_s < now_s + _HELD_S - _NOTICED_S, over)
+        unseen = sa.and_(reservations.c.holder.not_in(known), sa.or_(late, settled))
+        dead = sa.or_(reservations.c.holder.in_(gone), unseen)
         return self._free(element, sa.and_(of_element, dead))
 
     # -- inside --------------------------------------------------------------------------------------

@@ -26,10 +26,10 @@ from vse.staging.eta import (
     Awaited,
     Estimate,
     History,
-    Sample,
     forecast,
     latest_of,
 )
+from vse.staging.eta_cost import Sample
 from vse.transfer.lifecycle import Claimed, Due, Failed, Policy, State, Succeeded, Transfer, handle
 from vse.transfer.shares import Lane, Slots, Usage, next_place
 

@@ -16,8 +16,9 @@ from vse.db.tables import directories, files, request_items, requests
 from vse.errors import BadRequest, BadSettings, NoPlan, NoSuchElement, NoSuchEntry, VseError
 from vse.model import Entry, Lfn, Replica
 from vse.staging.eta import Estimate
+from vse.staging.pins import LET_GO
 from vse.staging.status import NOT_MEASURED, Progress
-from vse.staging.values import OPEN_REQUEST
+from vse.staging.values import OPEN_REQUEST, RequestState
 from vse.storage.element import Elements, ReadSource
 from vse.storage.negotiation import Rejected
 from vse.transfer.lifecycle import Attempt, State, Transfer
@@ -85,7 +86,8 @@ class Why:
     fresh_until_s: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form: times as ISO 8601 in UTC, errors as their own dictionaries."""
+        """Return the JSON form: times in Unix seconds, checksums as 8 hex digits, errors as their own
+        dictionaries."""
         plain: dict[str, Any] = _plain(self)
         return plain
 
@@ -169,6 +171,8 @@ class Explainer:
         reason = waits_for(transfer, self._queue.running_by(), self._progress.slots)
         if position is not None and arrival is None:
             reason = f"{reason}; {NOT_MEASURED}"
+        if transfer.state is State.CANCELLED:
+            reason = reason or self._let_go_by(transfer)
         return Queued(transfer, position, ahead_bytes, tried, self._wanted_by(transfer), arrival, reason)
 
     def _wanted_by(self, transfer: Transfer) -> tuple[Wanting, ...]:
@@ -180,6 +184,24 @@ class Explainer:
         )
         with self._database.read() as connection:
             return tuple(Wanting(*row) for row in connection.execute(query))
+
+    def _let_go_by(self, transfer: Transfer) -> str:
+        """Return which request let a transfer go last, and who refused it; empty where none is known."""
+        query = (
+            sa.select(requests)
+            .join(request_items, request_items.c.request_id == requests.c.id)
+            .where(request_items.c.transfer_id == transfer.id, requests.c.state.in_(LET_GO))
+            .order_by(requests.c.finished_s.desc(), requests.c.id.desc())
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            row = connection.execute(query).first()
+        if row is None:
+            return ""
+        if row.state != RequestState.REFUSED:
+            return f"request {row.id} of {row.owner} for it was cancelled"
+        note = f": {row.approval_note}" if row.approval_note else ""
+        return f"{row.approved_by} refused request {row.id} of {row.owner} for it{note}"
 
     def _fresh_until_s(self, lfn: Lfn) -> float | None:
         query = (
@@ -239,8 +261,8 @@ def _plain(value: Any, key: str = "") -> Any:
         return {**value.to_dict(), "text": str(value)}
     if isinstance(value, bytes):
         return value.hex()
-    if isinstance(value, float) and key in _TIMES:
-        return datetime.fromtimestamp(value, UTC).isoformat()
+    if key == "adler32" and value is not None:
+        return f"{value:08x}"
     if dataclasses.is_dataclass(value):
         return {one.name: _plain(getattr(value, one.name), one.name) for one in dataclasses.fields(value)}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
@@ -250,18 +272,3 @@ def _plain(value: Any, key: str = "") -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, str) else value
-
-
-_TIMES = frozenset(
-    {
-        "accessed_s",
-        "created_s",
-        "ended_s",
-        "finished_s",
-        "fresh_until_s",
-        "lease_until_s",
-        "modified_s",
-        "not_before_s",
-        "started_s",
-    }
-)

@@ -12,8 +12,8 @@
 
 A failure sends the file behind all that its owner has queued, with one failure more, and lets it wait
 for its back-off, "to avoid blocking the whole process on downloading the same file over and over"
-(§4.3.5.2). What is the mover's own end (a kill, a stop) is no failure of the file. One is ``held`` until
-somebody approves a request that wants it.
+(§4.3.5.2). What is the mover's own end (a kill, a stop) is no failure of the file; one over which three
+processes ended in a row waits all the same. One is ``held`` until somebody approves a request that wants it.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class State(StrEnum):
 ENDED = frozenset({State.DONE, State.FAILED, State.CANCELLED})
 FIRST_PRIORITY, PRIORITY, LAST_PRIORITY = 1, 5, 9
 """The best one, the one of who says nothing, and the worst one."""
+LOST_IN_A_ROW = 3
+_LOST = "the process that moved it ended or hung"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,11 @@ class Attempt:
     bytes_done: int
     error: VseError | None
     way: str | None = None
+
+    @property
+    def was_lost(self) -> bool:
+        """Whether the process that made it was gone before it told of an end."""
+        return isinstance(self.error, Interrupted) and self.error.found == _LOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +232,13 @@ class Postponed:
 
 @dataclass(frozen=True, slots=True)
 class LeaseLost:
-    """The process that moved it is gone."""
+    """The process that moved it is gone, as were those of so many attempts just ``before``.
+
+    ``turn`` (0 to 1) differs between files that it moved at once: they are tried apart from each other.
+    """
+
+    before: int = 0
+    turn: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,8 +315,7 @@ def _heard(transfer: Transfer, event: _News, now_s: float, policy: Policy) -> St
         case Postponed():
             return _postponed(transfer, event), ()
         case LeaseLost():
-            reason = Interrupted(f"finish {transfer.lfn}", "the process that moved it ended or hung")
-            return _back(transfer, now_s, reason, transfer.source, transfer.bytes_done)
+            return _lost(transfer, event, now_s, policy)
         case _:
             assert_never(event)
 
@@ -431,6 +443,22 @@ def _failed(transfer: Transfer, event: Failed, now_s: float, policy: Policy) -> 
 def _back(transfer: Transfer, now_s: float, reason: VseError, source: str | None, bytes_done: int) -> Step:
     queued = replace(_unleased(transfer), state=State.QUEUED, not_before_s=now_s, bytes_done=0)
     return queued, (KeepAttempt(_attempt(transfer, now_s, reason, source, bytes_done)),)
+
+
+def _lost(transfer: Transfer, event: LeaseLost, now_s: float, policy: Policy) -> Step:
+    """Its process is gone. Others that it moved are lost as often: none of them is ever given up for that."""
+    wanted, times = f"finish {transfer.lfn}", event.before + 1
+    queued, kept = _back(transfer, now_s, Interrupted(wanted, _LOST), transfer.source, transfer.bytes_done)
+    if times < LOST_IN_A_ROW:
+        return queued, kept
+    found = f"{times} processes in a row ended or hung while they moved it"
+    waiting = replace(
+        queued,
+        state=State.WAITING,
+        not_before_s=now_s + policy.wait_s(times - LOST_IN_A_ROW + 1) * (1.0 + event.turn),
+        error=Interrupted(wanted, found, "see what the log says of their ends; it is tried again by itself"),
+    )
+    return waiting, (*kept, GoLast())
 
 
 def _postponed(transfer: Transfer, event: Postponed) -> Transfer:

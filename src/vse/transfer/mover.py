@@ -141,6 +141,7 @@ class Mover:
             while (source := plan.next()) is not None:
                 if not may_read(source):
                     continue
+                before_bytes = file.moved_bytes
                 try:
                     way = self._directly(job, source, live, remarks) if not file.moved_bytes else None
                     if way is not None:
@@ -150,7 +151,9 @@ class Mover:
                     raise  # no source mends that
                 except VseError as error:
                     live.whole.check()
-                    tried.append(Unlucky(source, live.reading.reason or error))
+                    reason = live.reading.reason or error
+                    tried.append(Unlucky(source, reason))
+                    remarks.append(_left(source, file, file.moved_bytes - before_bytes, reason))
                     continue
                 live.whole.check()
                 file.commit()
@@ -293,6 +296,14 @@ class _Into(NamedTuple):
 
     def resume(self, size_bytes: int, checksum: Checksum | None, name: str) -> None:
         return None
+
+
+def _left(source: Source, file: ComingFile, gave_bytes: int, reason: VseError) -> str:
+    """Return which bytes a source gave that failed then, and why it did."""
+    gave, end = "no byte", file.seen.size_bytes
+    if gave_bytes:
+        gave = f"bytes {end - gave_bytes} to {end}" if end else f"{gave_bytes} bytes, none of them used"
+    return f"{source.url} gave {gave}, then failed: {reason.found or reason}"
 
 
 def _in_vain(job: Job, tried: Sequence[Unlucky]) -> VseError:

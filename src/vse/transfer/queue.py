@@ -36,7 +36,6 @@ from vse.transfer.lifecycle import (
     Event,
     Found,
     GoLast,
-    LeaseLost,
     Policy,
     Progressed,
     State,
@@ -45,7 +44,7 @@ from vse.transfer.lifecycle import (
     handle,
 )
 from vse.transfer.queue_statements import LOOK_AHEAD, QueueStatements, in_lane, is_in, new_row, wanted_first
-from vse.transfer.rows import attempt_of, chunks, insert_ignoring, keep, save, transfer_of
+from vse.transfer.rows import attempt_of, chunks, insert_ignoring, keep, lost_together, save, transfer_of
 from vse.transfer.shares import Lane, Slots, Usage
 
 _LONGEST_WAIT_S = 900.0
@@ -391,10 +390,11 @@ class Queue:
         # No lease is so long: the clock of a stager that cannot be seen from here was set back.
         never_s = now_s + max(_LONGEST_WAIT_S, 2 * self.policy.lease_s)
         unseen = sa.and_(until_s > never_s, transfers.c.lease_owner.not_in(known))
-        lost = sa.or_(until_s < now_s, unseen, transfers.c.lease_owner.in_(gone))
-        rows = _found(connection, running, lost)
+        over = sa.or_(until_s < now_s, unseen, transfers.c.lease_owner.in_(gone))
+        rows = _found(connection, running, over)
         rows = [row for row in rows if row.lease_owner != asks or row.id not in moves]
-        self._apply(connection, [(row, LeaseLost()) for row in rows], books)
+        lost = lost_together(connection, rows)
+        self._apply(connection, zip(rows, lost, strict=True), books)
 
     def _apply(
         self,

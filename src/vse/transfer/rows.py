@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,10 +14,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from vse.db.tables import attempts, transfers
 from vse.errors import VseError, from_dict
 from vse.model import Lfn
-from vse.transfer.lifecycle import Attempt, State, Transfer
+from vse.transfer.lifecycle import Attempt, LeaseLost, State, Transfer
 
 CHUNK_ROWS = 1000
 """How many names go into one statement."""
+_LOOKED_BACK = 20
+"""More ends in a row than the longest back-off asks for."""
 
 _CHANGING = (
     "priority",
@@ -101,6 +105,34 @@ def keep(connection: sa.Connection, tried: Sequence[Attempt]) -> None:
             for one in tried
         ]
         connection.execute(insert_ignoring(connection, attempts), values)
+
+
+def lost_together(connection: sa.Connection, running: Sequence[Transfer]) -> list[LeaseLost]:
+    """Return the event of each of those whose processes are gone."""
+    together = Counter(one.lease_owner for one in running)
+    seen: Counter[str | None] = Counter()
+    found = []
+    for one in running:
+        turn = seen[one.lease_owner] / together[one.lease_owner]
+        seen[one.lease_owner] += 1
+        found.append(LeaseLost(_lost_in_a_row(connection, one), turn))
+    return found
+
+
+def _lost_in_a_row(connection: sa.Connection, running: Transfer) -> int:
+    """Return how many attempts just before the one that runs ended with their processes."""
+    query = (
+        sa.select(attempts)
+        .where(
+            attempts.c.transfer_id == running.id,
+            attempts.c.number < running.attempts,
+            attempts.c.started_s >= running.created_s,
+        )
+        .order_by(attempts.c.number.desc())
+        .limit(_LOOKED_BACK)
+    )
+    tried = map(attempt_of, connection.execute(query))
+    return sum(1 for _ in takewhile(lambda one: one.was_lost, tried))
 
 
 def insert_ignoring(connection: sa.Connection, table: sa.Table) -> sa.Executable:

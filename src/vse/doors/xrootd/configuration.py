@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 Mode = Literal["stagecmd", "redirect"]
+CONFIGURATION = "xrootd.cfg"
 
 _COMMON = """\
 # Written by `vse xrootd config --mode {mode}`; written anew by the same command.
@@ -103,7 +104,7 @@ class Setup:
 
     @property
     def configuration(self) -> Path:
-        return self.directory / "xrootd.cfg"
+        return self.directory / CONFIGURATION
 
     @property
     def owned(self) -> tuple[Path, ...]:
