@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vse.catalogue.dataset_formats import ListedFile, OutFile, read_list, write_list
-from vse.errors import BadRequest, StorageFault
+from vse.errors import BadRequest
 
 COLLECTION = Path(__file__).parent / "data" / "collection.root"
 AOD = "/alice/data/2010/LHC10h/000139510/ESDs/pass2/AOD086"
@@ -141,7 +141,7 @@ def test_a_bad_fileset_is_said(tmp_path, text):
 
 
 def test_no_such_file_and_no_such_format(tmp_path):
-    with pytest.raises(StorageFault, match="No such file"):
+    with pytest.raises(BadRequest, match="nowhere"):
         read_list(tmp_path / "nowhere")
     with pytest.raises(BadRequest, match="there are jsonl, text, coffea, root"):
         listed(tmp_path, "/a\n", kind="yaml")

@@ -38,12 +38,15 @@ def settings_path(context: typer.Context) -> Path:
 
 
 @contextmanager
-def open_site(context: typer.Context) -> Iterator[Site]:
-    """Open the site the user means, and close it at the end of the command."""
+def open_site(context: typer.Context, *, with_catalogue: bool = True) -> Iterator[Site]:
+    """Open the site the user means, and close it at the end of the command.
+
+    ``with_catalogue`` False: for what only looks at settings and storage; the catalogue need not be there.
+    """
     from vse.app.site import Site
     from vse.config.load import load, parse_flags
 
     asked: Context = context.obj
     loaded = load(settings_path(context), os.environ, parse_flags(asked.flags))
-    with Site.open_existing(loaded) as site:
+    with (Site.open_existing if with_catalogue else Site.open)(loaded) as site:
         yield site

@@ -29,7 +29,7 @@ def check(
     """
     from vse.app.se_check import check as prove
 
-    with open_site(context) as site:
+    with open_site(context, with_catalogue=False) as site:
         proofs = list(prove(site, site.elements.get(name)))
     if as_json:
         emit_lines(proof._asdict() for proof in proofs)

@@ -36,7 +36,7 @@ def matrix(
 
       vse se matrix --csv > matrix.csv
     """
-    with open_site(context) as site:
+    with open_site(context, with_catalogue=False) as site:
         cells = site.elements.matrix()
     if as_json:
         emit_json([cell._asdict() for cell in cells])
