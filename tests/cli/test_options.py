@@ -184,7 +184,7 @@ def test_serve_erases_what_has_outlived_its_volume(site: Command) -> None:
             line = service.stderr.readline()
             assert line, told
             told += line
-        assert b"MANY: 1 expired files erased" in told
+        assert b"MANY: 1 expired file erased" in told
         assert not kept.exists()
     finally:
         os.kill(service.pid, signal.SIGINT)

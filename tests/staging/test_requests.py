@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from support.staging_site import BASE, StagingSite
 from vse.db.tables import request_items, requests
 from vse.errors import BadRequest, Denied, NoSuchEntry, ServerFault, UpstreamUnavailable
-from vse.model import DatasetQuery, Identity, Lfn, NewFile
+from vse.model import DatasetQuery, Identity, Lfn, Located, NewFile
 from vse.staging.approval import ApprovalRule, Approvers
 from vse.staging.values import Approval, Conditions, ItemState, Request, RequestState
 from vse.transfer.lifecycle import Failed, State
@@ -89,6 +89,22 @@ def test_a_file_in_many_requests_is_moved_once_with_the_best_priority(site: Stag
     ended = site.staging.get([first.id, second.id, third.id])
     assert [one.state for one in ended] == [RequestState.DONE, RequestState.CANCELLED, RequestState.DONE]
     assert len(site.staged()) == 4
+
+
+def test_what_comes_while_a_request_is_listed_is_not_moved_again(site: StagingSite) -> None:
+    """The catalogue is read, another process brings the files, and only then are they added."""
+    lfns = site.add(FILES)
+
+    def late() -> Iterator[Located]:
+        read = [site.catalogue.resolve([lfn]).one(lfn) for lfn in lfns]
+        site.work([site.ask(owner="ben")])
+        yield from read
+
+    request = site.staging.request(DatasetQuery.parse(ALL), "anna", "LOCAL", files=late())
+    assert request.state is RequestState.DONE
+    site.work([request.id])
+    tried = [one for lfn in lfns for one in site.queue.of_lfn(lfn)]
+    assert [(one.state, one.attempts) for one in tried] == [(State.DONE, 1)] * len(FILES)
 
 
 def test_cancelling_the_last_request_empties_the_queue_and_is_idempotent(site: StagingSite) -> None:

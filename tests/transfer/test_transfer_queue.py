@@ -272,7 +272,8 @@ def test_an_owner_is_dead_only_if_that_is_certain() -> None:
 
 _AS_NOBODY = """
 import os, sys
-from vse.transfer.instance import dead
+from vse.transfer.instance import dead, new_owner
+new_owner()  # loads what another user may not reach
 os.setgid(65534); os.setuid(65534)
 hidden = not os.path.exists(f"/proc/{os.getppid()}/stat")
 print(hidden, *dead(sys.argv[1:]))

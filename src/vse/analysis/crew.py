@@ -254,7 +254,9 @@ class Crew:
         begun = time.monotonic()
         seen = await look_at(self.client, workers, self.source.path)
         took_s = time.monotonic() - begun
-        self._look_at_s = begun + took_s + max(self._look_every_s, LOOKING_SHARE * took_s)
+        # To wait for one that does not answer, as it ends just now, costs nothing.
+        cost_s = took_s if seen and all(one.sights is not None for one in seen.values()) else 0.0
+        self._look_at_s = begun + took_s + max(self._look_every_s, LOOKING_SHARE * cost_s)
         self.tell(Event("looked", seen))
 
     def looked(self, seen: dict[str, Seen]) -> None:

@@ -59,10 +59,14 @@ class Gatherer:
         """
         element = self._elements.get(request.destination)
         sources = _FirstSources(self._elements, request.destination)
-        answer, found = iter(files), 0
-        while some := list(islice(answer, CHUNK_FILES)):
+        answer, found, looked_s = iter(files), 0, self._clock()
+        while True:
+            # What comes now may have been read from the catalogue when the thousand before was asked for.
+            seen_s, looked_s = looked_s, self._clock()
+            some = list(islice(answer, CHUNK_FILES))
+            if not some:
+                break
             found += len(some)
-            seen_s = self._clock()
             here = self._already_at(element, request.destination, some)
             missing = [file for file in some if file.entry.lfn not in here]
             made_of = self._filters.origins(missing) if self._filters else {}
