@@ -38,6 +38,7 @@ def alice(tree):
     return Guarded(tree.acting("alice"), ALICE)
 
 
+@pytest.mark.slow
 class TestRootSeesAll(CatalogueConformance):
     @pytest.fixture
     def names(self, catalogue):

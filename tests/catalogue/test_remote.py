@@ -29,6 +29,8 @@ from vse.errors import (
 from vse.model import Identity, Lfn, NewAccess, NewFile
 from vse.testing.door import running_door
 
+pytestmark = pytest.mark.slow
+
 NAMES = (
     unicodedata.normalize("NFC", "/é/ä.root"), "/É/ä.root", "/e/trailing.", "/e/trailing..", "/e/ blank ",
     "/" + "x" * 255, "/" + "ü" * 127 + "y", "/quo\"te/back\\slash", "/per%2Fcent/#?&", "/emoji/😀",

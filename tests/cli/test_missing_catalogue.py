@@ -15,6 +15,8 @@ from support.command_line import Command, InProcess
 from support.other_user import as_nobody, open_to_all
 from support.waiting import until
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = [
     ("ls", "/"),
     ("find", "/lhc"),

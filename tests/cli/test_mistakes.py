@@ -12,6 +12,8 @@ import pytest
 
 from support.command_line import Command, InProcess, clean_environment
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = "def process(events):\n    return {'n': len(events)}\n"
 
 

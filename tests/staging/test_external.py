@@ -23,6 +23,8 @@ from vse.staging.stager import Parts, Stager
 from vse.transfer.instance import name_of
 from vse.transfer.lifecycle import State, Wanted
 
+pytestmark = pytest.mark.slow
+
 OK = 'echo "OK $1 Tree: /aodTree EndpointUrl: root://server//x.root Size: 1234 Events: 77"'
 
 

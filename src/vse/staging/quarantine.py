@@ -126,6 +126,8 @@ class Quarantine:
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
             os.link(evidence.path, path)  # the partial file is about to lose its own name
+            if not self._rows(quarantine.c.id == key, 1):  # trimmed by somebody before it was there
+                path.unlink(missing_ok=True)
         except OSError:
             with self._database.write() as connection:
                 connection.execute(sa.update(quarantine).where(quarantine.c.id == key).values(path=None))
@@ -238,6 +240,8 @@ class Quarantine:
                 one.path.unlink(missing_ok=True)
             with self._database.write() as connection:
                 connection.execute(sa.delete(quarantine).where(quarantine.c.id == one.id))
+            if one.path is not None:  # its keeper may have come to that only now
+                one.path.unlink(missing_ok=True)
 
     def _rows(self, where: sa.ColumnElement[bool], limit: int | None) -> list[Kept]:
         query = sa.select(quarantine).where(where).order_by(quarantine.c.id.desc()).limit(limit)
