@@ -19,7 +19,7 @@ from distributed.comm import CommClosedError
 from support.analysis_site import input_file
 from support.foreign_cluster import WORKER, foreign_cluster
 from support.waiting import until
-from vse.analysis.attendance import Seen, look_at
+from vse.analysis.attendance import LOOKING_SHARE, Seen, look_at, pause_s
 from vse.analysis.checkpoint import Checkpoint
 from vse.analysis.crew import Crew
 from vse.analysis.engine import AnalysisOptions, Feed, _Run, analyse
@@ -238,6 +238,15 @@ class Told:
 @pytest.mark.parametrize("error", [CommClosedError("gone"), TimeoutError(), ClosedClientError(), None])
 def test_where_the_scheduler_is_gone_nothing_is_seen_of_workers(error: Exception | None) -> None:
     assert asyncio.run(look_at(Told(error), [GONE], "script.py")) == {}
+
+
+def test_looking_is_made_up_for_but_not_waiting_for_one_that_does_not_answer() -> None:
+    """Seen once under load: a worker was asked that just ended, and one that hung was not for 200 s more."""
+    answered, silent, gone = Seen("running", []), Seen("running"), Seen("gone")
+    assert pause_s(10.0, [answered, answered], 0.1) == 10.0 * LOOKING_SHARE
+    assert pause_s(0.001, [answered], 0.1) == 0.1
+    for seen in ([answered, silent], [silent], [gone], []):
+        assert pause_s(10.0, seen, 0.1) == 0.1
 
 
 def test_a_defect_is_no_lost_scheduler() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -240,6 +241,45 @@ def test_evidence_does_not_crowd_out_files(place: Place) -> None:
         place.stage("good*")
         assert (place.root / "local" / good[1:]).stat().st_size == disk_bytes * 9 // 10
         place.site.close()
+
+
+def test_evidence_that_is_trimmed_before_its_bytes_are_there_leaves_none(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row goes first: another slot of the stager may find that too old, or too much, at once."""
+    place.open(quarantine="max_age_s = 100")
+    lfn, link = place.add("a.root", BROKEN), os.link
+
+    def late(source: Path, target: Path) -> None:
+        if target.parent.name == "quarantine":
+            place.now_s += 101
+            assert [one.lfn for one in place.quarantine.trim("LOCAL")] == [lfn]
+        link(source, target)
+
+    monkeypatch.setattr("vse.staging.quarantine.os.link", late)
+    place.stage()
+    assert (place.quarantine.of(lfn), place.kept()) == ([], {})
+
+
+def test_evidence_whose_bytes_come_while_it_is_trimmed_leaves_none(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.open(quarantine="max_age_s = 100")
+    lfn, unlink = place.add("a.root", BROKEN), Path.unlink
+    place.stage()
+    (held,) = place.kept()
+    (place.root / "local" / ".vse-partial" / "quarantine" / held).rename(place.root / "not yet")
+
+    def unlink_and_come(path: Path, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok)
+        if path.name == held and (place.root / "not yet").exists():
+            (place.root / "not yet").rename(path)
+
+    monkeypatch.setattr(Path, "unlink", unlink_and_come)
+    place.now_s += 101
+    place.quarantine.trim("LOCAL")
+    assert not (place.root / "not yet").exists(), "nothing came meanwhile"
+    assert (place.quarantine.of(lfn), place.kept()) == ([], {})
 
 
 def test_it_may_be_off(place: Place) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -17,6 +17,8 @@ ANSWER_S = 10.0
 """A worker that is asked what it is at, and is sound, answers within this."""
 MOST_ASKED = 32
 """So many workers at a time are asked."""
+LOOKING_SHARE = 20
+"""Looking takes at most one part in so many of the time."""
 _LISTEN_S = 10.0
 _MARK_EVERY_S = 0.01
 
@@ -91,6 +93,16 @@ class Attendance:
         elif action == "remove-worker":
             self._left.add(worker)
             self._tell(Event("left", worker))
+
+
+def pause_s(took_s: float, seen: Collection[Seen], every_s: float) -> float:
+    """Return how long to wait after a look at workers that took ``took_s``, at least ``every_s``.
+
+    To wait for one that does not answer, as it ends just now, costs nothing, and is not made up for: those
+    that hang would not be looked at meanwhile.
+    """
+    all_answered = all(one.sights is not None for one in seen)
+    return max(every_s, LOOKING_SHARE * took_s) if seen and all_answered else every_s
 
 
 async def look_at(client: Any, workers: Sequence[str], script: str) -> dict[str, Seen]:

@@ -20,6 +20,7 @@ from vse.analysis.attendance import (
     Attendance,
     Seen,
     look_at,
+    pause_s,
     unreachable,
     workers_of,
 )
@@ -41,8 +42,6 @@ LAST_WORDS_S = 1.0
 """So long a worker that hangs has to end itself."""
 LOOKS = 5
 """A worker that owes an answer is looked at so often before its script is said to hang."""
-LOOKING_SHARE = 20
-"""Looking takes at most one part in so many of the time."""
 HANG_FACTOR = 5
 """A packet may take so many times what the longest one took, before its script is said to hang."""
 MOST_PAUSES = 3
@@ -254,9 +253,7 @@ class Crew:
         begun = time.monotonic()
         seen = await look_at(self.client, workers, self.source.path)
         took_s = time.monotonic() - begun
-        # To wait for one that does not answer, as it ends just now, costs nothing.
-        cost_s = took_s if seen and all(one.sights is not None for one in seen.values()) else 0.0
-        self._look_at_s = begun + took_s + max(self._look_every_s, LOOKING_SHARE * cost_s)
+        self._look_at_s = begun + took_s + pause_s(took_s, seen.values(), self._look_every_s)
         self.tell(Event("looked", seen))
 
     def looked(self, seen: dict[str, Seen]) -> None:

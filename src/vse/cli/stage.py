@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from vse.staging.values import RequestStatus
 
 
+To = Annotated[str, typer.Option(help="The storage element; default: stager.destination.", metavar="SE")]
+Priority = Annotated[int, typer.Option(min=1, max=9, help="1 comes first, 9 last.", metavar="N")]
+Pin = Annotated[str, typer.Option(help="Keep the files at least so long, such as 12h or 7d.", metavar="TIME")]
+Note = Annotated[str, typer.Option(help="What it is for; kept with the request.", metavar="TEXT")]
+
+
 def add_to(app: typer.Typer) -> None:
     app.command("stage", rich_help_panel="Data")(stage)
 
@@ -24,14 +30,10 @@ def add_to(app: typer.Typer) -> None:
 def stage(
     context: typer.Context,
     query: Annotated[str, typer.Argument(help="A dataset's name, a dataset query, or a path with a glob.")],
-    to: Annotated[
-        str, typer.Option(help="The storage element; default: stager.destination.", metavar="SE")
-    ] = "",
-    priority: Annotated[int, typer.Option(min=1, max=9, help="1 comes first, 9 last.", metavar="N")] = 5,
-    pin: Annotated[
-        str, typer.Option(help="Keep the files at least so long, such as 12h or 7d.", metavar="TIME")
-    ] = "",
-    note: Annotated[str, typer.Option(help="What it is for; kept with the request.", metavar="TEXT")] = "",
+    to: To = "",
+    priority: Priority = 5,
+    pin: Pin = "",
+    note: Note = "",
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Move the files now, or leave them to a stager.")
     ] = True,
